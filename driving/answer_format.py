@@ -1,0 +1,199 @@
+"""The text a model is taught to give, and how it is read back. Prompt and answer have one owner, so they agree.
+
+    Trajectory ──format_answer──▶ "[(12.3, -0.0042), ...]" ──parse_answer──▶ Answer(kind, Trajectory)
+
+A parse is *strict* (exactly N pairs and nothing else), *lenient* (exactly N finite pairs once prose, fences, spaces
+and unicode minus are removed) or failed. Nothing is ever padded, cut or repaired beyond that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from driving.errors import AnswerError, DrivingError
+from driving.prompts import PHYSICAL_AI_SYSTEM, format_motion_question
+from driving.trajectory import Trajectory, average_to_rate
+
+Parsing = Literal["strict", "lenient"]
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How one pair is spelled.
+
+    Attributes:
+        velocity_decimals, curvature_decimals: digits after the point.
+        is_signed: whether curvature (and speed) carry their sign.
+        velocity_width: zero-padded width of the speed, 0 for none.
+        pattern: the pair as the prompt shows it.
+        sign_hint: what the prompt says about the sign.
+    """
+
+    velocity_decimals: int
+    curvature_decimals: int
+    is_signed: bool
+    velocity_width: int
+    pattern: str
+    sign_hint: str
+
+
+NOTATIONS = {
+    # 0.0005 1/m is 0.22 m sideways at 30 m/s after one second: four decimals of curvature, signed.
+    "signed": Notation(1, 4, True, 0, "[(xx.x, 0.xxxx), ...]", " in 1/m, positive = left"),
+    "signed2": Notation(2, 4, True, 0, "[(xx.xx, 0.xxxx), ...]", " in 1/m, positive = left"),
+    # The seed's: left and right turns are the same text. For reproduction only.
+    "seed": Notation(1, 3, False, 4, "[(xx.x, 0.xxx), ...]", ""),
+}
+
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # no two ways to split a run of digits
+_PAIR = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
+_LIST = re.compile(rf"\[\s*(?:\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*,?\s*)*\]")
+_MINUS_SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-", "\ufe63": "-", "\uff0d": "-"})
+MAX_ANSWER_CHARS = 100_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A parsed answer: how strictly it could be read, and what it says."""
+
+    parsing: Parsing
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """One task's question and the shape of its answer.
+
+    Attributes:
+        name: a key of NOTATIONS.
+        num_pairs: N, pairs in one answer.
+        fps: frames per second of the clip, as the question says.
+        duration_s: length of the clip and of the future asked for, in seconds.
+
+    Raises:
+        DrivingError: The name is unknown, or there is no pair to ask for.
+    """
+
+    name: str = "signed"
+    num_pairs: int = 30
+    fps: float = 30.0
+    duration_s: float = 1.0
+    system_prompt: str = PHYSICAL_AI_SYSTEM
+    user_instruction: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in NOTATIONS:
+            raise DrivingError(f"answer format {self.name!r} is not one of {', '.join(NOTATIONS)}")
+        if self.num_pairs < 1:
+            raise DrivingError(f"an answer of {self.num_pairs} pairs holds nothing; ask for at least 1")
+
+    @property
+    def notation(self) -> Notation:
+        return NOTATIONS[self.name]
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds that one pair stands for."""
+        return self.duration_s / self.num_pairs
+
+    @property
+    def question(self) -> str:
+        """What the user turn asks. A user's own instruction may hold {num_pairs}, {fps} and {pattern}."""
+        notation = self.notation
+        if self.user_instruction:
+            filled = self.user_instruction.replace("{num_pairs}", str(self.num_pairs))
+            return filled.replace("{fps}", f"{self.fps:g}").replace("{pattern}", notation.pattern)
+        seconds = f"{self.duration_s:g}"
+        horizon = "second" if seconds == "1" else f"{seconds} seconds"
+        return format_motion_question(
+            self.num_pairs, f"{self.fps:g}", f"{seconds}-second", horizon, notation.pattern, notation.sign_hint
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `AnswerFormat(**values)` rebuilds."""
+        return asdict(self)
+
+
+def format_answer(trajectory: Trajectory, answer_format: AnswerFormat) -> str:
+    """Write a trajectory as the answer the model is taught to give.
+
+    A value that rounds to zero is written without a sign: two spellings of zero would teach the model a difference
+    that is not there. A trajectory with more samples than pairs is averaged over equal intervals first.
+
+    Returns:
+        "[(v, k), (v, k), ...]" with `num_pairs` pairs.
+
+    Raises:
+        AnswerError: A value is not finite, or the samples do not divide into the pairs.
+    """
+    if not (np.isfinite(trajectory.velocity_mps).all() and np.isfinite(trajectory.curvature_per_m).all()):
+        raise AnswerError("a trajectory with a value that is not finite cannot be written as an answer")
+    try:
+        pairs = average_to_rate(trajectory, answer_format.num_pairs)
+    except ValueError as error:
+        raise AnswerError(f"{error}; choose an --answer-hz that divides the frame rate") from error
+    notation = answer_format.notation
+    texts = [_format_pair(v, k, notation) for v, k in zip(pairs.velocity_mps, pairs.curvature_per_m, strict=True)]
+    return "[" + ", ".join(texts) + "]"
+
+
+def _format_pair(velocity_mps: float, curvature_per_m: float, notation: Notation) -> str:
+    if not notation.is_signed:
+        velocity_mps, curvature_per_m = abs(velocity_mps), abs(curvature_per_m)
+    velocity = _format_number(velocity_mps, notation.velocity_decimals).zfill(notation.velocity_width)
+    return f"({velocity}, {_format_number(curvature_per_m, notation.curvature_decimals)})"
+
+
+def _format_number(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def parse_answer(text: str, answer_format: AnswerFormat) -> Answer:
+    """Read an answer: strictly if it is nothing but the list, leniently if exactly N pairs are in it.
+
+    Raises:
+        AnswerError: The text does not hold exactly N finite pairs; the message says what it held.
+    """
+    if len(text) > MAX_ANSWER_CHARS:
+        raise AnswerError(f"the answer is {len(text):,} characters long, at most {MAX_ANSWER_CHARS:,} are read")
+    wanted = answer_format.num_pairs
+    if _strict_pattern(answer_format).fullmatch(text):
+        return Answer("strict", _read_pairs(text, wanted, text))
+    cleaned = re.sub(r"\s+", " ", text.translate(_MINUS_SIGNS))
+    lists = _LIST.findall(cleaned)
+    if len(lists) == 1:
+        cleaned = lists[0]  # prose around one closed list may itself hold pairs; the list is the answer
+    return Answer("lenient", _read_pairs(cleaned, wanted, text))
+
+
+def _strict_pattern(answer_format: AnswerFormat) -> re.Pattern[str]:
+    notation = answer_format.notation
+    sign = "-?" if notation.is_signed else ""
+    velocity = rf"{sign}\d+\.\d{{{notation.velocity_decimals}}}"
+    curvature = rf"{sign}\d+\.\d{{{notation.curvature_decimals}}}"
+    pair = rf"\({velocity}, {curvature}\)"
+    return re.compile(rf"\[{pair}(?:, {pair}){{{answer_format.num_pairs - 1}}}\]")
+
+
+def _read_pairs(text: str, wanted: int, whole: str) -> Trajectory:
+    pairs = [(float(v), float(k)) for v, k in _PAIR.findall(text)]
+    num_brackets = text.count("(")
+    if len(pairs) != wanted:
+        raise AnswerError(
+            f"the answer holds {len(pairs)} (velocity, curvature) pairs, the prompt asked for {wanted}: {_clip(whole)}"
+        )
+    if num_brackets > wanted:
+        raise AnswerError(f"the answer holds {num_brackets - wanted} brackets that are no pair: {_clip(whole)}")
+    if not all(math.isfinite(v) and math.isfinite(k) for v, k in pairs):
+        raise AnswerError(f"the answer holds a value that is not finite: {_clip(whole)}")
+    return Trajectory.from_pairs(np.array(pairs))
+
+
+def _clip(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:79] + "\u2026")

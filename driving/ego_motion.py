@@ -1,0 +1,240 @@
+"""A vehicle's recorded motion, and the speed, curvature and future pose read off it by time.
+
+    EgoMotion (poses at recorded instants)
+        ├─ sample_motion(instants) ──▶ Trajectory  (v, kappa)      labels
+        └─ future_pose(window)     ──▶ (n, 3) x, y, heading        truth for scoring
+
+Body frame: x forward, y left, z up. N = recorded samples, T = instants asked for.
+Values are read between samples, never beyond the first or last, never across a gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from driving.clock import US_PER_S, Window
+from driving.errors import MotionError
+from driving.rotation import align_hemisphere, heading_rad, rotation_matrices, slerp
+from driving.trajectory import Trajectory
+
+MAX_GAP_S = 0.25
+MOVING_MPS = 0.3  # below this speed a heading change divided by the way made is noise
+CURVATURE_HALF_WINDOW_US = 50_000
+
+
+@dataclass(frozen=True)
+class EgoMotion:
+    """Poses of the vehicle in a fixed frame, with what else the recording measured.
+
+    Attributes:
+        timestamps_us: (N,) int64, strictly increasing, on the recording's clock.
+        position_m: (N, 3) rear axle (or camera) position in the fixed frame.
+        quaternion_xyzw: (N, 4) rotation body -> fixed frame.
+        velocity_mps: (N, 3) in the fixed frame, or None: then speed is the derivative of the position.
+        curvature_per_m: (N,) the dataset's own column, positive = left, or None.
+
+    Raises:
+        MotionError: Too few samples, shapes that differ, timestamps out of order, or a quaternion that is no rotation.
+    """
+
+    timestamps_us: np.ndarray
+    position_m: np.ndarray
+    quaternion_xyzw: np.ndarray
+    velocity_mps: np.ndarray | None = None
+    curvature_per_m: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        times = self.timestamps_us
+        if len(times) < 2:
+            raise MotionError(f"ego motion holds {len(times)} samples, at least 2 are needed")
+        shapes = {"position_m": (len(times), 3), "quaternion_xyzw": (len(times), 4)}
+        shapes |= {"velocity_mps": (len(times), 3), "curvature_per_m": (len(times),)}
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise MotionError(f"ego motion {name} has shape {value.shape}, {shape} was expected")
+        steps = np.diff(times)
+        if np.any(steps <= 0):
+            row = int(np.argmax(steps <= 0)) + 1
+            raise MotionError(
+                f"ego motion timestamps do not increase at row {row}: {times[row - 1]} us, then {times[row]} us"
+            )
+        norms = np.linalg.norm(self.quaternion_xyzw, axis=1)
+        if np.any(np.abs(norms - 1) > 0.01):  # NaN norms compare False and are found per window
+            row = int(np.argmax(np.abs(norms - 1) > 0.01))
+            raise MotionError(f"ego motion quaternion at row {row} has norm {norms[row]:.3f}, a rotation has 1")
+
+    @cached_property
+    def heading_rad(self) -> np.ndarray:
+        """(N,) heading, unwrapped, positive = left. A row that is not finite spoils itself, not what follows."""
+        heading = np.full(len(self.timestamps_us), np.nan)
+        heading[self.is_finite] = heading_rad(self.quaternion_xyzw[self.is_finite])
+        return heading
+
+    @cached_property
+    def is_finite(self) -> np.ndarray:
+        """(N,) whether pose and velocity of a row are finite."""
+        columns = [self.position_m, self.quaternion_xyzw]
+        if self.velocity_mps is not None:
+            columns.append(self.velocity_mps)
+        return np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
+
+    @cached_property
+    def speed_mps(self) -> np.ndarray:
+        """(N,) signed forward speed: the velocity seen along the body's x axis; negative when reversing."""
+        velocity = self.velocity_mps if self.velocity_mps is not None else self._differentiated_velocity
+        forward = rotation_matrices(self.quaternion_xyzw)[:, :, 0]
+        return np.sum(velocity * forward, axis=1)
+
+    @cached_property
+    def _differentiated_velocity(self) -> np.ndarray:
+        return np.gradient(self.position_m, self.timestamps_us / US_PER_S, axis=0)
+
+    @cached_property
+    def _path_m(self) -> np.ndarray:
+        """(N,) signed way made along the path: chord lengths in the plane, negative while reversing."""
+        steps = np.linalg.norm(np.diff(self.position_m[:, :2], axis=0), axis=1)
+        direction = np.sign(self.speed_mps[1:] + self.speed_mps[:-1])
+        return np.concatenate([[0.0], np.nancumsum(steps * direction)])
+
+    @cached_property
+    def _quaternion_aligned(self) -> np.ndarray:
+        return align_hemisphere(self.quaternion_xyzw)
+
+
+def check_coverage(motion: EgoMotion, start_us: int, stop_us: int, max_gap_s: float = MAX_GAP_S) -> None:
+    """Raise unless the motion covers [start, stop] with samples on both sides, no gap and only finite values.
+
+    Raises:
+        MotionError: With the bounds, the gap's length or the row that is not finite.
+    """
+    times = motion.timestamps_us
+    if start_us < times[0] or stop_us > times[-1]:
+        raise MotionError(
+            f"ego motion covers {times[0] / US_PER_S:.3f} to {times[-1] / US_PER_S:.3f} s, "
+            f"the window needs {start_us / US_PER_S:.3f} to {stop_us / US_PER_S:.3f} s"
+        )
+    first = int(np.searchsorted(times, start_us, side="right")) - 1
+    last = int(np.searchsorted(times, stop_us, side="left"))
+    if last > first:
+        gaps_s = np.diff(times[first : last + 1]) / US_PER_S
+        if gaps_s.max() > max_gap_s:
+            at_s = times[first + int(np.argmax(gaps_s))] / US_PER_S
+            raise MotionError(f"ego motion has a gap of {gaps_s.max():.3f} s at {at_s:.3f} s (allowed {max_gap_s} s)")
+    is_bad = ~motion.is_finite[first : last + 1]
+    if is_bad.any():
+        row = first + int(np.argmax(is_bad))
+        raise MotionError(f"ego motion is not finite at row {row} ({times[row] / US_PER_S:.3f} s)")
+
+
+def sample_motion(
+    motion: EgoMotion, window: Window, instants_us: np.ndarray, max_gap_s: float = MAX_GAP_S, curvature: str = "pose"
+) -> Trajectory:
+    """Read speed and curvature at instants inside a window.
+
+    Speed is interpolated linearly. Curvature from the pose is d heading / d s over +-50 ms around each instant, or over
+    the recorded samples on either side where those are further apart; with s signed, so that heading rate = kappa v in
+    reverse too. Near an end of the recording, a gap or a bad row the +-50 ms shrink to what was recorded.
+    Below 0.3 m/s curvature is held from the last moving instant of the window (0 before the first): a standing car has
+    a steering angle, not a path.
+
+    Args:
+        curvature: "pose", or "column" for the dataset's own column (leads the pose by 30-40 ms in PhysicalAI-AV).
+
+    Raises:
+        MotionError: The window is not covered, has a gap or a non-finite value, or there is no column.
+    """
+    check_coverage(motion, window.start_us, window.stop_us, max_gap_s)
+    velocity = np.interp(instants_us, motion.timestamps_us, motion.speed_mps)
+    if curvature == "column":
+        kappa = _column_curvature(motion, instants_us)
+    else:
+        reach_us = _reach(motion, window, max_gap_s)
+        kappa = _pose_curvature(motion, instants_us, velocity, reach_us)
+    if not np.isfinite(velocity).all():
+        raise MotionError(f"ego motion gives no speed at {window.start_us / US_PER_S:.3f} s: a neighbouring row is bad")
+    return Trajectory(velocity, hold_while_standing(velocity, kappa))
+
+
+def _column_curvature(motion: EgoMotion, instants_us: np.ndarray) -> np.ndarray:
+    if motion.curvature_per_m is None:
+        raise MotionError("ego motion has no curvature column; use --curvature pose")
+    values = np.interp(instants_us, motion.timestamps_us, motion.curvature_per_m)
+    if not np.isfinite(values).all():
+        raise MotionError("ego motion curvature column is not finite in the window; use --curvature pose")
+    return values
+
+
+def _reach(motion: EgoMotion, window: Window, max_gap_s: float) -> tuple[int, int]:
+    """The instants between which a covered window's surroundings are finite and without a gap."""
+    times = motion.timestamps_us
+    is_joined = (np.diff(times) <= max_gap_s * US_PER_S) & motion.is_finite[1:] & motion.is_finite[:-1]
+    row = int(np.searchsorted(times, window.start_us, side="right")) - 1
+    breaks = np.flatnonzero(~is_joined)
+    first = breaks[breaks < row].max(initial=-1) + 1
+    last = breaks[breaks >= row].min(initial=len(times) - 1)
+    return int(times[first]), int(times[last])
+
+
+def _pose_curvature(
+    motion: EgoMotion, instants_us: np.ndarray, velocity_mps: np.ndarray, reach_us: tuple[int, int]
+) -> np.ndarray:
+    times = motion.timestamps_us
+    sample_before = times[np.searchsorted(times, instants_us, "right") - 1]
+    sample_after = times[np.minimum(np.searchsorted(times, instants_us, "left"), len(times) - 1)]
+    before = np.maximum(np.minimum(instants_us - CURVATURE_HALF_WINDOW_US, sample_before), reach_us[0])
+    after = np.minimum(np.maximum(instants_us + CURVATURE_HALF_WINDOW_US, sample_after), reach_us[1])
+    turned_rad = np.interp(after, times, motion.heading_rad) - np.interp(before, times, motion.heading_rad)
+    way_m = np.interp(after, times, motion._path_m) - np.interp(before, times, motion._path_m)
+    # Where the car changes direction inside the +-50 ms the way nearly cancels; such instants are slower than
+    # MOVING_MPS and held. The floor keeps the division finite for them.
+    floor_m = 0.5 * MOVING_MPS * (after - before) / US_PER_S
+    is_moving = (np.abs(velocity_mps) >= MOVING_MPS) & (np.abs(way_m) >= floor_m)
+    return np.where(is_moving, turned_rad / np.where(is_moving, way_m, 1.0), np.nan)
+
+
+def hold_while_standing(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> np.ndarray:
+    """Replace curvature at standing (or undefined) instants by the last moving instant's, 0 before the first."""
+    is_defined = (np.abs(velocity_mps) >= MOVING_MPS) & np.isfinite(curvature_per_m)
+    last_defined = np.maximum.accumulate(np.where(is_defined, np.arange(len(velocity_mps)), -1))
+    held = curvature_per_m[np.maximum(last_defined, 0)]
+    return np.where(last_defined >= 0, held, 0.0)
+
+
+def future_pose(motion: EgoMotion, instants_us: np.ndarray, max_gap_s: float = MAX_GAP_S) -> np.ndarray:
+    """Recorded poses at instants, seen from the pose at the first of them.
+
+    Args:
+        instants_us: (T + 1,) int64; the first is the frame of reference.
+
+    Returns:
+        (T + 1, 3) float64: x forward [m], y left [m], heading [rad, unwrapped]; the first row is 0, 0, 0.
+
+    Raises:
+        MotionError: The instants are not covered by the recording.
+    """
+    check_coverage(motion, int(instants_us[0]), int(instants_us[-1]), max_gap_s)
+    times = motion.timestamps_us
+    position = np.stack([np.interp(instants_us, times, motion.position_m[:, axis]) for axis in range(3)], axis=1)
+    quaternions = slerp(times, motion._quaternion_aligned, instants_us)
+    heading = heading_rad(quaternions)
+    offset = position[:, :2] - position[0, :2]
+    cosine, sine = np.cos(heading[0]), np.sin(heading[0])
+    x = cosine * offset[:, 0] + sine * offset[:, 1]
+    y = -sine * offset[:, 0] + cosine * offset[:, 1]
+    return np.stack([x, y, heading - heading[0]], axis=1)
+
+
+def extent_of_future(motion: EgoMotion, start_us: int, limit_us: int, max_gap_s: float = MAX_GAP_S) -> int:
+    """The latest instant up to `limit_us` that the motion reaches from `start_us` without a gap or a bad value."""
+    times = motion.timestamps_us
+    if not times[0] <= start_us <= times[-1]:
+        return start_us
+    first = int(np.searchsorted(times, start_us, side="right")) - 1
+    is_joined = np.concatenate([[True], np.diff(times[first:]) <= max_gap_s * US_PER_S])
+    breaks = ~(motion.is_finite[first:] & is_joined)
+    last = first + (int(np.argmax(breaks)) if breaks.any() else len(breaks)) - 1
+    return int(min(limit_us, max(start_us, times[max(last, first)])))

@@ -1,0 +1,241 @@
+"""What was skipped and why; and output folders that are complete, continued, or refused.
+
+A stage that writes a folder goes through `claim_output`:
+
+    claim_output(folder, plan) ──▶ "complete"   same plan, manifest present: nothing to do
+                               ──▶ "new" | "continue"   lock held; write; then finish(manifest) last
+                               ──▶ LedgerError  another plan, a stranger's folder, or a second writer
+
+Files appear under their name only when they are whole: `write_atomically` writes beside and renames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from driving.errors import LedgerError
+
+LEDGER_NAME = "skipped.jsonl"
+MANIFEST_NAME = "manifest.json"
+PLAN_NAME = "plan.json"
+LOCK_NAME = ".lock"
+MAX_BAD_FRACTION = 0.02
+MIN_BAD_TO_FAIL = 3  # up to three bad samples never stop a stage, however few samples there are
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One sample that cannot be used.
+
+    Attributes:
+        id: the recording, segment or row.
+        stage: where it was found out: "plan", "read", "label", "cut", "load", ...
+        reason: one sentence with the value that was wrong.
+        values: further facts, JSON values only.
+    """
+
+    id: str
+    stage: str
+    reason: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return dump_json({"id": self.id, "stage": self.stage, "reason": self.reason, "values": self.values})
+
+
+def write_ledger(path: Path, skips: Sequence[Skip]) -> None:
+    """Write `skipped.jsonl`, sorted, one line a skip; an empty file says that nothing was skipped."""
+    lines = sorted(skip.to_json() for skip in skips)
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_ledger(path: Path) -> list[Skip]:
+    """Read `skipped.jsonl`; no file is an empty ledger."""
+    if not path.exists():
+        return []
+    return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def check_bad_fraction(num_bad: int, num_all: int, max_fraction: float, ledger_path: Path) -> None:
+    """Raise when more of the samples were bad than the user allows (and more than three)."""
+    if num_bad > MIN_BAD_TO_FAIL and num_bad > max_fraction * num_all:
+        raise LedgerError(
+            f"{num_bad:,} of {num_all:,} samples are bad (at most {max_fraction:.1%} may be); "
+            f"see {ledger_path}, mend the input or raise --max-bad-fraction"
+        )
+
+
+def dump_json(value: Any, indent: int | None = None) -> str:
+    """JSON text that is the same on every machine: keys in the order given, no NaN, UTF-8 as it is."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
+    """Open a temporary file beside `path`; on success flush it to disk and rename it into place.
+
+    On any error the temporary file is removed and `path` is untouched.
+
+    Raises:
+        LedgerError: The disk is full (with the path, and what to do).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before the rename
+        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, encoding=encoding
+    )
+    try:
+        with explain_disk_full(path):
+            with handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.chmod(handle.name, 0o644)
+            os.replace(handle.name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(handle.name)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file atomically, UTF-8."""
+    with write_atomically(path, "w") as handle:
+        handle.write(text)
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write a JSON file atomically, ending in a newline."""
+    write_text(path, dump_json(value, indent) + "\n")
+
+
+@contextlib.contextmanager
+def explain_disk_full(path: Path) -> Iterator[None]:
+    """Turn "no space left on device" into one line that says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+            raise
+        raise LedgerError(
+            f"the disk is full while writing {path}; make room and run the same command again to continue"
+        ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed run left behind."""
+    for leftover in folder.rglob(".*.part"):
+        leftover.unlink(missing_ok=True)
+
+
+@dataclass
+class Output:
+    """A claimed output folder. `state` is "complete", "continue" or "new"; `finish` writes the manifest last."""
+
+    folder: Path
+    plan: dict[str, Any]
+    state: str
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state == "complete"
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the folder complete: the manifest holds the plan and the summary, and is written last."""
+        write_json(self.folder / MANIFEST_NAME, {"plan": self.plan, "summary": summary})
+
+
+@contextlib.contextmanager
+def claim_output(folder: Path, plan: dict[str, Any], *, overwrite: bool = False) -> Iterator[Output]:
+    """Take an output folder for one writer, and say what is in it.
+
+    Args:
+        folder: made where it is missing.
+        plan: JSON values that decide the output's bytes; a folder made from another plan is refused.
+        overwrite: remove what is there first; never the home folder, a checkout, or a folder we stand in.
+
+    Raises:
+        LedgerError: Another plan (names the first difference), a stranger's folder, or another writer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        if overwrite:
+            _empty(folder)
+        found = _read_plan(folder)
+        contents = [path.name for path in folder.iterdir() if path.name != LOCK_NAME and path.suffix != ".part"]
+        if found is None and contents:
+            raise LedgerError(
+                f"{folder} holds files that this tool did not write ({sorted(contents)[0]}, ...); "
+                "choose another output folder, or pass --overwrite-output to delete them"
+            )
+        if found is not None and found != plan:
+            raise LedgerError(
+                f"{folder} was made with {_first_difference(found, plan)}; pass --overwrite-output to replace it"
+            )
+        manifest_path = folder / MANIFEST_NAME
+        if found is not None and manifest_path.exists():
+            yield Output(folder, plan, "complete", json.loads(manifest_path.read_text(encoding="utf-8")))
+            return
+        remove_leftovers(folder)
+        if found is None:
+            write_json(folder / PLAN_NAME, plan)
+        yield Output(folder, plan, "new" if found is None else "continue")
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    # flock goes with the process: a killed run leaves no stale lock behind.
+    with (folder / LOCK_NAME).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(
+                f"another run is writing {folder}; wait for it, or choose another output folder"
+            ) from None
+        yield
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    path = folder / PLAN_NAME
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LedgerError(f"{path} is not JSON ({error}); pass another output folder, or remove this one") from error
+
+
+def _empty(folder: Path) -> None:
+    here = folder.resolve()
+    if here in (Path.home(), *Path.cwd().parents, Path.cwd()) or (here / ".git").exists():
+        raise LedgerError(f"{folder} is too precious to be emptied by --overwrite-output; choose another output folder")
+    for path in sorted(folder.iterdir()):
+        if path.name == LOCK_NAME:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _first_difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
+    for key in [*asked, *(key for key in found if key not in asked)]:
+        before, now = found.get(key), asked.get(key)
+        if before != now:
+            return f"{key} = {_short(before)}, this run asks for {_short(now)}"
+    return "another plan"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."

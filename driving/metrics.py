@@ -1,0 +1,91 @@
+"""How far a predicted motion is from the recorded one: arrays in, per-sample errors out.
+
+B = samples, T = intervals of one answer. Poses are (B, T + 1, 3): x forward [m], y left [m], heading [rad].
+Every function returns one value a sample, so that the caller averages over clips and strata.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MISS_RADII_M = (0.25, 0.5, 1.0, 2.0)
+SIGN_THRESHOLD_PER_M = 0.002  # below this a curve's side is not worth judging
+MOVING_MPS = 0.3
+
+
+def displacement_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B, T): distance between predicted and true position after each interval; the common start is left out."""
+    return np.linalg.norm(predicted[:, 1:, :2] - truth[:, 1:, :2], axis=-1)
+
+
+def ade_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B,) average displacement error over the horizon."""
+    return displacement_m(predicted, truth).mean(axis=1)
+
+
+def fde_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B,) displacement error at the end of the horizon."""
+    return displacement_m(predicted, truth)[:, -1]
+
+
+def longitudinal_lateral_m(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B,), (B,): the final error along and across the true final heading, signed (ahead, left positive)."""
+    offset = predicted[:, -1, :2] - truth[:, -1, :2]
+    cosine, sine = np.cos(truth[:, -1, 2]), np.sin(truth[:, -1, 2])
+    return offset[:, 0] * cosine + offset[:, 1] * sine, -offset[:, 0] * sine + offset[:, 1] * cosine
+
+
+def heading_error_rad(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B,) absolute heading error at the end of the horizon, in [0, pi]."""
+    difference = predicted[:, -1, 2] - truth[:, -1, 2]
+    return np.abs(np.angle(np.exp(1j * difference)))
+
+
+def miss_rate(final_error_m: np.ndarray, radius_m: float) -> float:
+    """Share of samples that end further than `radius_m` from the truth."""
+    return float(np.mean(final_error_m > radius_m))
+
+
+def mean_absolute(predicted: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """(B,) mean absolute error over T; a sample whose weights are all zero gives NaN (nothing to judge)."""
+    error = np.abs(predicted - truth)
+    if weight is None:
+        return error.mean(axis=1)
+    total = weight.sum(axis=1)
+    return np.where(total > 0, (error * weight).sum(axis=1) / np.where(total > 0, total, 1.0), np.nan)
+
+
+def moving_weight(velocity_mps: np.ndarray) -> np.ndarray:
+    """(B, T) 1.0 where the car truly moves: a standing car has no curvature to be right about."""
+    return (np.abs(velocity_mps) >= MOVING_MPS).astype(np.float64)
+
+
+def sign_is_right(predicted_per_m: np.ndarray, true_per_m: np.ndarray) -> np.ndarray:
+    """(B,) 1.0 / 0.0 whether the mean curvature has the true side; NaN where the true one is nearly straight."""
+    true_mean = true_per_m.mean(axis=1)
+    right = (np.sign(predicted_per_m.mean(axis=1)) == np.sign(true_mean)).astype(np.float64)
+    return np.where(np.abs(true_mean) > SIGN_THRESHOLD_PER_M, right, np.nan)
+
+
+def l2_at_horizons_m(
+    predicted: np.ndarray, truth: np.ndarray, interval_s: float, horizons_s: tuple[float, ...]
+) -> dict:
+    """Mean L2 under the three published protocols, for each horizon that the answer reaches.
+
+    Returns:
+        {"uniad": {h: error at h}, "st_p3": {h: mean of errors up to h}, "lightemma": {h: mean over (h - 1 s, h]}}
+
+    Source: research/field.md 1.4; the protocols differ by a factor of about two and must be named.
+    """
+    displacement = displacement_m(predicted, truth)
+    ends_s = (np.arange(displacement.shape[1]) + 1) * interval_s
+    result: dict[str, dict[float, float]] = {"uniad": {}, "st_p3": {}, "lightemma": {}}
+    for horizon in horizons_s:
+        reached = ends_s <= horizon + 1e-6
+        if not reached.any() or ends_s[-1] < horizon - 1e-6:
+            continue
+        last_second = reached & (ends_s > horizon - 1 + 1e-6)
+        result["uniad"][horizon] = float(displacement[:, reached][:, -1].mean())
+        result["st_p3"][horizon] = float(displacement[:, reached].mean())
+        result["lightemma"][horizon] = float(displacement[:, last_second].mean())
+    return result

@@ -1,0 +1,13 @@
+"""Every sentence we say to a model, named once."""
+
+PHYSICAL_AI_SYSTEM = (
+    "You are an autonomy stack assistant that must predict the next second of ego motion as velocity/curvature pairs."
+)
+
+
+def format_motion_question(num_pairs: int, fps: str, duration: str, horizon: str, pattern: str, sign_hint: str) -> str:
+    """The seed's question, with the number and the spelling of the pairs that the answer format asks for."""
+    return (
+        f"Given this {duration}, {fps} FPS driving clip, output exactly {num_pairs} pairs of (velocity in m/s, "
+        f"curvature{sign_hint}) for the next {horizon} as {pattern}. No prose, just the list."
+    )
