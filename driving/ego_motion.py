@@ -94,13 +94,6 @@ class EgoMotion:
         return np.gradient(self.position_m, self.timestamps_us / US_PER_S, axis=0)
 
     @cached_property
-    def _path_m(self) -> np.ndarray:
-        """(N,) signed way made along the path: chord lengths in the plane, negative while reversing."""
-        steps = np.linalg.norm(np.diff(self.position_m[:, :2], axis=0), axis=1)
-        direction = np.sign(self.speed_mps[1:] + self.speed_mps[:-1])
-        return np.concatenate([[0.0], np.nancumsum(steps * direction)])
-
-    @cached_property
     def _quaternion_aligned(self) -> np.ndarray:
         return align_hemisphere(self.quaternion_xyzw)
 
@@ -188,8 +181,11 @@ def _pose_curvature(
     before = np.maximum(np.minimum(instants_us - CURVATURE_HALF_WINDOW_US, sample_before), reach_us[0])
     after = np.minimum(np.maximum(instants_us + CURVATURE_HALF_WINDOW_US, sample_after), reach_us[1])
     turned_rad = np.interp(after, times, motion.heading_rad) - np.interp(before, times, motion.heading_rad)
-    way_m = np.interp(after, times, motion._path_m) - np.interp(before, times, motion._path_m)
-    # Where the car changes direction inside the +-50 ms the way nearly cancels; such instants are slower than
+    # The chord between two interpolated positions, stretched to the arc it spans: summing the steps between rows
+    # 10 ms apart would sum the noise of the positions too.
+    offset_m = [np.interp(after, times, xy) - np.interp(before, times, xy) for xy in motion.position_m[:, :2].T]
+    way_m = np.sign(velocity_mps) * np.hypot(*offset_m) / np.sinc(turned_rad / (2 * np.pi))
+    # Where the car changes direction inside the +-50 ms the chord nearly vanishes; such instants are slower than
     # MOVING_MPS and held. The floor keeps the division finite for them.
     floor_m = 0.5 * MOVING_MPS * (after - before) / US_PER_S
     is_moving = (np.abs(velocity_mps) >= MOVING_MPS) & (np.abs(way_m) >= floor_m)
