@@ -1,0 +1,230 @@
+"""A random Qwen3-VL of about two million parameters, made in a second, with no hub and no download.
+
+    corpus of our own prompts and answers ──BPE──▶ tokenizer ─┐
+    sizes (flags) ──▶ config ──▶ random weights ──────────────┴─▶ DIR: model, tokenizer, chat template, processors
+
+It has everything the real one has (DeepStack mergers, interleaved 3-D rotary positions, tied head, Qwen's special
+tokens, one token a digit), so what runs on it runs on the 4B model; only the numbers are small.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from driving.answer_format import NOTATIONS, AnswerFormat, format_answer
+from driving.errors import DrivingError
+from driving.options import option, parse_options
+from driving.trajectory import Trajectory
+
+PATCH_PX, MERGE, TEMPORAL = 16, 2, 2
+NUM_DEEPSTACK = 3
+SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+NUM_CORPUS_ANSWERS = 200
+
+
+@dataclass(frozen=True)
+class TinyModelOptions:
+    """Make a small Qwen3-VL with random weights, offline: model, tokenizer, chat template and processor files.
+
+    Writes DIR. The same flags give the same bytes; running twice replaces the files by equal ones.
+    """
+
+    output_dir: Path = option(positional=True, help="folder to write")
+    hidden: int = option(128, help="width of the language model")
+    layers: int = option(4, help="layers of the language model, at least 3 (DeepStack feeds the first three)")
+    heads: int = option(4, help="query heads of the language model")
+    kv_heads: int = option(2, help="key and value heads of the language model")
+    intermediate: int = option(384, help="width of the language model's MLP")
+    vision_hidden: int = option(96, help="width of the vision tower")
+    vision_layers: int = option(4, help="layers of the vision tower, at least 4")
+    vision_heads: int = option(4, help="heads of the vision tower")
+    vision_intermediate: int = option(192, help="width of the vision tower's MLP")
+    vocab_size: int = option(640, help="tokens, the 256 bytes and Qwen's special tokens among them")
+    init_range: float = option(0.04, help="standard deviation of the random weights")
+    rope_theta: float = option(10_000.0, help="base of the language model's rotary positions")
+    seed: int = option(0, help="seed of the weights and of the tokenizer's corpus")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the model and say what it is."""
+    options = parse_options(TinyModelOptions, argv, prog="make_tiny_model.py")
+    num_parameters = make_tiny_model(options)
+    print(f"{options.output_dir}: a random Qwen3-VL with {num_parameters:,} parameters")
+    return 0
+
+
+def make_tiny_model(options: TinyModelOptions) -> int:
+    """Write the model folder; returns the number of parameters.
+
+    Raises:
+        DrivingError: The sizes do not fit each other.
+    """
+    check_sizes(options)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    tokenizer = train_tokenizer(options.vocab_size, options.seed)
+    model = build_model(options, tokenizer)
+    model.save_pretrained(options.output_dir)
+    build_processor(tokenizer).save_pretrained(options.output_dir)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_sizes(options: TinyModelOptions) -> None:
+    """Raise where heads do not divide widths, or where DeepStack would not find its layers."""
+    if options.hidden % options.heads or (options.hidden // options.heads) % 4:
+        raise DrivingError(f"--hidden {options.hidden} must be a multiple of 4 x --heads {options.heads}")
+    if options.heads % options.kv_heads:
+        raise DrivingError(f"--heads {options.heads} must be a multiple of --kv-heads {options.kv_heads}")
+    if options.vision_hidden % options.vision_heads or (options.vision_hidden // options.vision_heads) % 4:
+        raise DrivingError(
+            f"--vision-hidden {options.vision_hidden} must be a multiple of 4 x --vision-heads {options.vision_heads}"
+        )
+    if options.layers < NUM_DEEPSTACK or options.vision_layers < NUM_DEEPSTACK + 1:
+        raise DrivingError(
+            f"--layers {options.layers} and --vision-layers {options.vision_layers} must be at least "
+            f"{NUM_DEEPSTACK} and {NUM_DEEPSTACK + 1}: three DeepStack features are taken and added"
+        )
+    smallest = 256 + len(SPECIAL_TOKENS)
+    if options.vocab_size < smallest:
+        raise DrivingError(f"--vocab-size {options.vocab_size} is below the bytes and special tokens: {smallest}")
+
+
+def plan_mrope_section(head_dim: int) -> list[int]:
+    """How many rotary frequencies time, height and width get: Qwen's 24 : 20 : 20 scaled to head_dim / 2 of them."""
+    num_frequencies = head_dim // 2
+    side = num_frequencies * 5 // 16
+    return [num_frequencies - 2 * side, side, side]
+
+
+def iter_corpus(seed: int) -> Iterator[str]:
+    """The texts the tokenizer learns from: our questions, time stamps, and answers of random drives."""
+    rng = np.random.default_rng(seed)
+    for name in NOTATIONS:
+        for fps in (10.0, 30.0):
+            answer_format = AnswerFormat(name=name, num_pairs=int(fps), fps=fps)
+            # Twice the answers' weight a text: words of the question must win merges over accidents of digits.
+            yield from [answer_format.system_prompt, answer_format.question] * 50
+    yield from (f"<{tenths / 10:.1f} seconds>" for tenths in range(100))
+    yield from ["system\n", "user\n", "assistant\n"] * 50
+    for _ in range(NUM_CORPUS_ANSWERS):
+        velocity = np.abs(rng.normal(12, 8)) + np.cumsum(rng.normal(0, 0.1, 10))
+        curvature = rng.normal(0, 0.01) + np.cumsum(rng.normal(0, 0.0005, 10))
+        yield format_answer(Trajectory(velocity, curvature), AnswerFormat(num_pairs=10, fps=10.0))
+
+
+def train_tokenizer(vocab_size: int, seed: int):
+    """A byte-level BPE tokenizer that splits text as Qwen's does: digits singly, words with their space."""
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import AddedToken, Qwen2Tokenizer
+
+    blank = Qwen2Tokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend = blank.backend_tokenizer
+    backend.train_from_iterator(iter_corpus(seed), trainer)
+    trained = json.loads(backend.to_str())["model"]
+    regular = {token: index for token, index in trained["vocab"].items() if token not in SPECIAL_TOKENS}
+    vocab = {token: index for index, token in enumerate(sorted(regular, key=regular.__getitem__))}
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocab,
+        merges=[tuple(pair) for pair in trained["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=262_144,
+    )
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def build_model(options: TinyModelOptions, tokenizer):
+    """Random weights under the real architecture; every size comes from the options."""
+    import torch
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    token_id = tokenizer.convert_tokens_to_ids
+    head_dim = options.hidden // options.heads
+    depth = options.vision_layers
+    text_config = {
+        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "hidden_size": options.hidden,
+        "intermediate_size": options.intermediate,
+        "num_hidden_layers": options.layers,
+        "num_attention_heads": options.heads,
+        "num_key_value_heads": options.kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": 32_768,
+        "initializer_range": options.init_range,
+        "tie_word_embeddings": True,
+        "eos_token_id": token_id("<|im_end|>"),
+        "bos_token_id": token_id("<|endoftext|>"),
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": options.rope_theta,
+            "mrope_interleaved": True,
+            "mrope_section": plan_mrope_section(head_dim),
+        },
+    }
+    vision_config = {
+        "depth": depth,
+        "hidden_size": options.vision_hidden,
+        "intermediate_size": options.vision_intermediate,
+        "num_heads": options.vision_heads,
+        "out_hidden_size": options.hidden,
+        "num_position_embeddings": 256,
+        "patch_size": PATCH_PX,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": TEMPORAL,
+        "initializer_range": options.init_range,
+        # A quarter, half and three quarters of the way up, as the real towers have them (5, 11, 17 of 24).
+        "deepstack_visual_indexes": [(i + 1) * depth // (NUM_DEEPSTACK + 1) - 1 for i in range(NUM_DEEPSTACK)],
+    }
+    config = Qwen3VLConfig(
+        text_config=text_config,
+        vision_config=vision_config,
+        tie_word_embeddings=True,
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        model = Qwen3VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [token_id("<|im_end|>"), token_id("<|endoftext|>")]
+    model.generation_config.pad_token_id = token_id("<|endoftext|>")
+    model.generation_config.do_sample = False
+    return model
+
+
+def build_processor(tokenizer):
+    """The real processor classes around our tokenizer, with Qwen3-VL's pixel statistics."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    pixels = {
+        "patch_size": PATCH_PX,
+        "temporal_patch_size": TEMPORAL,
+        "merge_size": MERGE,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    template = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer.chat_template = template
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size={"longest_edge": 16_777_216, "shortest_edge": 65_536}, **pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(size={"longest_edge": 25_165_824, "shortest_edge": 4_096}, **pixels),
+        chat_template=template,
+    )
