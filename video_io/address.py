@@ -1,0 +1,142 @@
+"""Open what a `VideoAddress` names: a file, or a member of a zip archive where it lies.
+
+    VideoAddress(path)          ──▶ the path itself
+    VideoAddress(path, member)  ──▶ a seekable byte range of the archive (stored), or its unpacked bytes (compressed)
+
+Seeking readers never see all bytes, so they cannot check a member's checksum: `check_crc` does, on its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from driving.errors import VideoError
+from driving.recording import VideoAddress
+
+BLOCK_BYTES = 1 << 20
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra field
+
+
+class ByteRange(io.RawIOBase):
+    """A part of an open file, `[start, start + size)`, that reads and seeks like a file of its own."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:
+        num_bytes = min(len(buffer), max(0, self._size - self._position))
+        self._file.seek(self._start + self._position)
+        num_read = self._file.readinto(memoryview(buffer)[:num_bytes])
+        self._position += num_read
+        return num_read
+
+
+@contextlib.contextmanager
+def open_address(address: VideoAddress) -> Iterator[str | BinaryIO]:
+    """Give a path, or a seekable file, that a video reader can open; nothing is extracted beside the archive.
+
+    A stored member is read where it lies. A compressed member cannot be seeked, so it is unpacked (and its checksum
+    checked) into a temporary file without name.
+
+    Raises:
+        VideoError: The file or member is missing, empty, encrypted or damaged.
+    """
+    path = Path(address.path)
+    if not path.is_file():
+        raise VideoError(f"{path} is missing; download it again, or remove the recording from the input")
+    if not address.member:
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path} has zero bytes; download it again")
+        yield str(path)
+        return
+    with path.open("rb") as archive, _explain_zip(address):
+        entry = _find_member(archive, address)
+        if entry.compress_type == zipfile.ZIP_STORED:
+            start = _find_data(archive, entry, address)
+            member: BinaryIO = io.BufferedReader(ByteRange(archive, start, entry.file_size), BLOCK_BYTES)
+        else:
+            member = _unpack(archive, entry)
+        with member:
+            yield member
+
+
+def check_crc(address: VideoAddress) -> None:
+    """Read a zip member through once and compare its checksum with the archive's; silent for plain files.
+
+    Raises:
+        VideoError: The member is missing, cut short, or its bytes are not those that were stored.
+    """
+    if not address.member:
+        return
+    path = Path(address.path)
+    if not path.is_file():
+        raise VideoError(f"{path} is missing; download it again")
+    with path.open("rb") as archive, _explain_zip(address):
+        entry = _find_member(archive, address)
+        with zipfile.ZipFile(archive) as opened, opened.open(entry) as member:
+            while member.read(BLOCK_BYTES):
+                pass
+
+
+def _find_member(archive: BinaryIO, address: VideoAddress) -> zipfile.ZipInfo:
+    try:
+        entry = zipfile.ZipFile(archive).getinfo(address.member)
+    except KeyError:
+        raise VideoError(f"{address.path} has no member {address.member}; download the archive again") from None
+    if entry.flag_bits & 0x1:
+        raise VideoError(f"{address} is encrypted; unpack the archive first")
+    if entry.file_size == 0:
+        raise VideoError(f"{address} has zero bytes; download the archive again")
+    return entry
+
+
+def _find_data(archive: BinaryIO, entry: zipfile.ZipInfo, address: VideoAddress) -> int:
+    """Where a member's first byte is: its local header has its own lengths, not those of the central directory."""
+    archive.seek(entry.header_offset)
+    header = archive.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+        raise VideoError(f"{address} has no local header at byte {entry.header_offset}; download the archive again")
+    _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    return entry.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+
+
+def _unpack(archive: BinaryIO, entry: zipfile.ZipInfo) -> BinaryIO:
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    with zipfile.ZipFile(archive) as opened, opened.open(entry) as member:
+        shutil.copyfileobj(member, unpacked, BLOCK_BYTES)
+    unpacked.seek(0)
+    return unpacked
+
+
+@contextlib.contextmanager
+def _explain_zip(address: VideoAddress) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise VideoError(f"{address} cannot be read from its archive ({error}); download the archive again") from error

@@ -1,0 +1,36 @@
+"""Folders of PNG or JPEG pictures, one file a frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from driving.errors import VideoError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def list_pictures(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's pictures, sorted: the order in which they were recorded."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read one picture as it is meant to be seen: (H, W, 3) uint8 RGB, grey repeated, EXIF rotation applied.
+
+    Raises:
+        VideoError: The file is missing, is no picture, is cut short, or has more than 8 bits a sample.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise VideoError(f"{path} has more than 8 bits a sample ({picture.mode}); convert it to 8 bits")
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except FileNotFoundError:
+        raise VideoError(f"{path} is missing; download the recording again") from None
+    except UnidentifiedImageError:
+        raise VideoError(f"{path} is not a picture; download it again") from None
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG chunk
+        raise VideoError(f"{path} cannot be read as a picture ({error}); download it again") from error
