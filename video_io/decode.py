@@ -151,8 +151,8 @@ def _check_frame(address: VideoAddress, info: VideoInfo, index: int, frame: av.V
     shown = (frame.height, frame.width) if info.rotation % 180 == 0 else (frame.width, frame.height)
     if shown != (info.height, info.width):
         raise VideoError(
-            f"{address} changes its frame size at frame {index} from {info.height}x{info.width} to {shown[0]}x{shown[1]}; "
-            "cut it there first"
+            f"{address} changes its frame size at frame {index} from {info.height}x{info.width} to "
+            f"{shown[0]}x{shown[1]}; cut it there first"
         )
     if round(frame.rotation) % 360 != info.rotation:
         raise VideoError(
