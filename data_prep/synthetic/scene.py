@@ -108,7 +108,7 @@ def _draw_palette(rng: np.random.Generator) -> np.ndarray:
     asphalt = rng.uniform(64, 84)
     rows = {
         GROUND: (ground, strength),
-        ASPHALT: ((asphalt, 130, 126), 0.35),
+        ASPHALT: ((asphalt, 130, 126), 0.5),
         WHITE: ((205, 127, 128), 0.15),
         YELLOW: ((170, 80, 145), 0.15),
         POST: ((210, 126, 132), 0.0),

@@ -1,0 +1,147 @@
+"""Pictures: where things are drawn, that motion carries the speed, and that one picture does not."""
+
+import numpy as np
+import pytest
+
+from data_prep.synthetic import ClipPlan, constant_motion, draw_motion
+from data_prep.synthetic.camera import CAMERA_FORWARD_M, CAMERA_HEIGHT_M, Camera
+from data_prep.synthetic.clip import draw_frames
+from data_prep.synthetic.scene import LANE_M, draw_scene
+
+SECOND = 1_000_000
+
+
+def picture(motion, time_s, camera, index=0):
+    planes = next(draw_frames(ClipPlan(motion, index=index), 7, camera, np.array([round(time_s * SECOND)])))
+    return planes[: camera.height].astype(np.float64)
+
+
+def test_the_right_edge_line_lies_where_the_camera_model_puts_it():
+    camera = Camera(256, 448)
+    scene = draw_scene(7, 0, -150, 200)
+    luma = picture(constant_motion(0.0), 0, camera)
+    for forward_m in (6.0, 9.0, 14.0):
+        row = camera.cy + camera.focal_px * CAMERA_HEIGHT_M / forward_m
+        column = camera.cx - scene.left_edge_m * camera.focal_px / forward_m
+        if scene.lanes_left:  # wide on the left: look at the nearer right edge
+            column = camera.cx + (scene.lanes_right + 0.5) * LANE_M * camera.focal_px / forward_m
+        beside = 0.6 * camera.focal_px / forward_m
+        line, asphalt = luma[int(row), int(column)], luma[int(row), int(column - np.sign(column - camera.cx) * beside)]
+        assert line > asphalt + 50
+
+
+def test_the_same_place_looks_the_same_at_every_speed():
+    camera = Camera(64, 112)
+    slow, fast = picture(constant_motion(5.0, 0.01), 4, camera), picture(constant_motion(20.0, 0.01), 1, camera)
+    np.testing.assert_array_equal(slow, fast)
+
+
+def test_a_standing_car_sees_a_standing_picture():
+    camera = Camera(64, 112)
+    frames = list(draw_frames(ClipPlan(constant_motion(0.0), index=0), 7, camera, np.array([0, SECOND, 5 * SECOND])))
+    np.testing.assert_array_equal(frames[0], frames[2])
+
+
+def test_the_ground_comes_nearer_by_the_distance_driven():
+    """A patch of ground seen d metres ahead is seen d - 2 m ahead after driving 2 m."""
+    camera = Camera(256, 448)
+    before, after = picture(constant_motion(10.0), 1.0, camera), picture(constant_motion(10.0), 1.2, camera)
+    forward_m, left_m = camera.ground_points()
+    offset = camera.first_ground_row
+    rows_after = offset + np.searchsorted(-forward_m, -np.array([6.0, 7.0, 8.0, 9.0, 10.0]))
+    columns = np.arange(120, 330, 5)
+
+    def likeness(driven_m):
+        values = []
+        for row in rows_after:
+            ahead_m, beside_m = forward_m[row - offset], left_m[row - offset, columns]
+            rows = camera.focal_px * CAMERA_HEIGHT_M / (ahead_m + driven_m) + camera.cy
+            from_columns = camera.cx - beside_m * camera.focal_px / (ahead_m + driven_m)
+            values.append((before[int(rows), from_columns.astype(int)], after[row, columns]))
+        pairs = np.concatenate(values, axis=1)
+        return np.corrcoef(pairs)[0, 1]
+
+    scores = {driven_m: likeness(driven_m) for driven_m in (0.0, 1.0, 2.0, 3.0, 4.0)}
+    assert max(scores, key=scores.get) == 2.0 and scores[2.0] > 0.9
+
+
+def test_a_left_bend_is_drawn_to_the_left():
+    camera = Camera(128, 224)
+    left, right = (picture(constant_motion(0.0, sign * 0.02), 0, camera, index=1) for sign in (1, -1))
+    straight = picture(constant_motion(0.0), 0, camera, index=1)
+    band = slice(camera.first_ground_row + 4, camera.first_ground_row + 14)
+    half = camera.width // 2
+    # Where the bend went there is ground instead of asphalt on the other side.
+    assert np.abs(left - straight)[band, half:].mean() > 5 and np.abs(right - straight)[band, :half].mean() > 5
+
+
+def ridge_gain(pictures, values, folds):
+    """Best out-of-fold R^2 over a range of penalties: what single pictures tell about `values`, at the very most."""
+    centred = pictures - pictures.mean(axis=0)
+    gram = centred @ centred.T / centred.shape[1]
+    best = -np.inf
+    for penalty in np.geomspace(1.0, 1e5, 11):
+        errors, spread = 0.0, 0.0
+        for fold in range(5):
+            train, test = folds != fold, folds == fold
+            mean = values[train].mean()
+            weights = np.linalg.solve(gram[np.ix_(train, train)] + penalty * np.eye(train.sum()), values[train] - mean)
+            guess = mean + gram[np.ix_(test, train)] @ weights
+            errors += np.sum((values[test] - guess) ** 2)
+            spread += np.sum((values[test] - mean) ** 2)
+        best = max(best, 1 - errors / spread)
+    return best
+
+
+@pytest.fixture(scope="module")
+def single_pictures():
+    """One small picture of each of 300 recordings, with the speed and curvature of that moment."""
+    camera = Camera(64, 112)
+    rng = np.random.default_rng(0)
+    pictures, speeds, curvatures = [], [], []
+    for index in range(300):
+        motion = draw_motion(7, index, 21)
+        time_us = np.array([int(rng.integers(0, 20 * SECOND))])
+        planes = next(draw_frames(ClipPlan(motion, index=index), 7, camera, time_us))
+        state = motion.sample(time_us)
+        pictures.append(planes[: camera.height].reshape(32, 2, 56, 2).mean(axis=(1, 3)).ravel())
+        speeds.append(state.velocity_mps[0])
+        curvatures.append(state.curvature_per_m[0])
+    return np.array(pictures), np.array(speeds), np.array(curvatures), np.arange(300) % 5
+
+
+def test_one_picture_does_not_tell_the_speed(single_pictures):
+    pictures, speeds, _, folds = single_pictures
+    assert ridge_gain(pictures, speeds, folds) < 0.03
+
+
+def test_the_same_regression_finds_curvature_which_one_picture_does_tell(single_pictures):
+    pictures, _, curvatures, folds = single_pictures
+    assert ridge_gain(pictures, curvatures, folds) > 0.4
+
+
+def test_the_same_regression_would_find_a_brightness_that_followed_the_speed(single_pictures):
+    pictures, speeds, _, folds = single_pictures
+    assert ridge_gain(pictures + 1.0 * speeds[:, None], speeds, folds) > 0.2
+
+
+def test_the_f_theta_columns_follow_the_drawn_pinhole_to_half_a_pixel():
+    from physical_ai_av.utils.camera_models import FThetaCameraModel
+
+    camera = Camera(256, 448)
+    model = FThetaCameraModel.from_camera_row(camera.intrinsics())
+    points = np.array([[-4.0, 1.4, 12.0], [3.0, 1.4, 6.0], [0.5, -3.0, 20.0], [-2.0, 1.4, 4.0]])  # right, down, ahead
+    column, row = camera.project(points[:, 2], -points[:, 0], CAMERA_HEIGHT_M - points[:, 1])
+    np.testing.assert_allclose(model.ray2pixel(points), np.stack([column, row], axis=1), atol=0.5)
+    rays = model.pixel2ray(np.stack([column, row], axis=1))
+    np.testing.assert_allclose(rays, points / np.linalg.norm(points, axis=1, keepdims=True), atol=2e-3)
+
+
+def test_the_camera_looks_along_the_vehicle_axis():
+    from scipy.spatial.transform import Rotation
+
+    from data_prep.synthetic.camera import CAMERA_QUATERNION
+
+    to_vehicle = Rotation.from_quat(CAMERA_QUATERNION)
+    np.testing.assert_allclose(to_vehicle.apply([[0, 0, 1], [1, 0, 0]]), [[1, 0, 0], [0, -1, 0]], atol=1e-12)
+    assert CAMERA_FORWARD_M > 0
