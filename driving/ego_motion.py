@@ -76,21 +76,21 @@ class EgoMotion:
 
     @cached_property
     def is_finite(self) -> np.ndarray:
-        """(N,) whether pose and velocity of a row are finite."""
-        columns = [self.position_m, self.quaternion_xyzw]
-        if self.velocity_mps is not None:
-            columns.append(self.velocity_mps)
+        """(N,) whether pose and velocity of a row are finite; a derived velocity is not beside a bad position."""
+        columns = [self.position_m, self.quaternion_xyzw, self._velocity]
         return np.isfinite(np.concatenate(columns, axis=1)).all(axis=1)
 
     @cached_property
     def speed_mps(self) -> np.ndarray:
         """(N,) signed forward speed: the velocity seen along the body's x axis; negative when reversing."""
-        velocity = self.velocity_mps if self.velocity_mps is not None else self._differentiated_velocity
         forward = rotation_matrices(self.quaternion_xyzw)[:, :, 0]
-        return np.sum(velocity * forward, axis=1)
+        return np.sum(self._velocity * forward, axis=1)
 
     @cached_property
-    def _differentiated_velocity(self) -> np.ndarray:
+    def _velocity(self) -> np.ndarray:
+        """(N, 3) as recorded, or where nothing was the derivative of the position."""
+        if self.velocity_mps is not None:
+            return self.velocity_mps
         return np.gradient(self.position_m, self.timestamps_us / US_PER_S, axis=0)
 
     @cached_property

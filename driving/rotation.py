@@ -43,11 +43,13 @@ def quaternions_from_matrices(matrices: np.ndarray) -> np.ndarray:
 
 
 def align_hemisphere(quaternions: np.ndarray) -> np.ndarray:
-    """Flip signs so that each quaternion is on the side of the one before it (q and -q are one rotation)."""
+    """Flip signs so that each quaternion is on the side of the one before it (q and -q are one rotation).
+
+    A row that is not finite stays so and flips nothing: it spoils itself, not the rows after it.
+    """
     if len(quaternions) < 2:
         return quaternions
-    turns = np.sign(np.sum(quaternions[1:] * quaternions[:-1], axis=1))
-    turns[turns == 0] = 1
+    turns = np.where(np.sum(quaternions[1:] * quaternions[:-1], axis=1) < 0, -1.0, 1.0)
     signs = np.concatenate([[1.0], np.cumprod(turns)])
     return quaternions * signs[:, None]
 

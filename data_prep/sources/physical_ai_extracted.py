@@ -1,0 +1,84 @@
+"""PhysicalAI-AV as seed 002's downloader leaves it: chunk archives unpacked into one folder each.
+
+camera_chunk_0000/        <clip>.<camera>.mp4, <clip>.<camera>.timestamps.parquet
+ego_motion_chunk_0000/    <clip>.egomotion.parquet
+clip_index.parquet, metadata/, splits/    where the user put them beside; then splits and validity come from them
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from data_prep.sources.clip_table import ClipFacts, ClipTable
+from data_prep.sources.ego_motion_table import SUFFIX as EGO_MOTION_SUFFIX
+from data_prep.sources.names import make_id
+from data_prep.zips import is_safe_name
+from driving.recording import RecordingRef
+
+CHUNK_FOLDER = re.compile(r"camera_chunk_(\d+)")
+CAMERA_FILE = re.compile(r"(.+)\.(camera_\w+)\.(mp4|timestamps\.parquet)")
+
+
+def is_extracted(root: Path) -> bool:
+    return any(_find_chunks(root))
+
+
+def _find_chunks(root: Path) -> Iterable[tuple[int, Path]]:
+    for folder in sorted(root.glob("camera_chunk_*")):
+        found = CHUNK_FOLDER.fullmatch(folder.name)
+        if found and folder.is_dir():
+            yield int(found[1]), folder
+
+
+def find_extracted_cameras(root: Path) -> set[str]:
+    """The cameras that any chunk folder holds files of."""
+    files = [CAMERA_FILE.fullmatch(path.name) for _, folder in _find_chunks(root) for path in folder.iterdir()]
+    return {found[2] for found in files if found}
+
+
+def plan_extracted(root: Path, camera: str, table: ClipTable | None) -> list[RecordingRef]:
+    """Refs of every clip that a chunk's folders, or the index, say is there."""
+    chunks = dict(_find_chunks(root))
+    listed: dict[int, dict[str, ClipFacts]] = {chunk: {} for chunk in chunks}
+    for clip in table.read_chunks(list(chunks)) if table else []:
+        listed[clip.chunk][clip.clip_id] = clip
+    refs = []
+    for chunk, folder in chunks.items():
+        ego_folder = root / folder.name.replace("camera", "ego_motion", 1)
+        for clip_id in sorted(set(listed[chunk]) or _find_clips(folder, ego_folder, camera)):
+            clip = listed[chunk].get(clip_id) or ClipFacts(clip_id, chunk)
+            refs.append(_plan_clip(clip, folder, ego_folder, camera))
+    return refs
+
+
+def _find_clips(folder: Path, ego_folder: Path, camera: str) -> set[str]:
+    """The clips of a chunk by its files: a chunk is unpacked as a whole, so a clip with any file should have all."""
+    files = [CAMERA_FILE.fullmatch(path.name) for path in folder.iterdir()]
+    clips = {found[1] for found in files if found and found[2] == camera}
+    return clips | {path.name.removesuffix(EGO_MOTION_SUFFIX) for path in ego_folder.glob(f"*{EGO_MOTION_SUFFIX}")}
+
+
+def _plan_clip(clip: ClipFacts, folder: Path, ego_folder: Path, camera: str) -> RecordingRef:
+    files = {
+        "video": folder / f"{clip.clip_id}.{camera}.mp4",
+        "frame_times": folder / f"{clip.clip_id}.{camera}.timestamps.parquet",
+        "ego_motion": ego_folder / f"{clip.clip_id}{EGO_MOTION_SUFFIX}",
+    }
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if not is_safe_name(clip.clip_id):
+        fault = f"clip id {clip.clip_id!r} points outside the folder and is not opened"
+    elif not clip.is_valid:
+        fault = "clip_index.parquet says clip_is_valid = False"
+    else:
+        fault = f"missing: {', '.join(missing)}; download the chunk again" if missing else ""
+    return RecordingRef(
+        recording_id=make_id(clip.clip_id),
+        source="physical_ai",
+        group=clip.clip_id,
+        split=clip.split,
+        place={name: [str(path), ""] for name, path in files.items()},
+        metadata={"chunk": clip.chunk, **clip.metadata},
+        fault=fault,
+    )
