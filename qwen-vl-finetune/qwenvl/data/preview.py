@@ -1,0 +1,40 @@
+"""One sample as the loss sees it: the prompt, the video as a count, the supervised text in double brackets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwenvl.data.labels import IGNORED
+
+
+def format_sample(sample: dict[str, Any], tokenizer: Any, max_chars: int = 700) -> str:
+    """Text of a sample; visual tokens are counted, supervised text stands between double square brackets."""
+    ids, labels = sample["input_ids"].tolist(), sample["labels"].tolist()
+    kinds = sample["mm_token_type_ids"].tolist()
+    pieces, start = [], 0
+    while start < len(ids):
+        stop = start
+        key = (kinds[start], labels[start] != IGNORED)
+        while stop < len(ids) and (kinds[stop], labels[stop] != IGNORED) == key:
+            stop += 1
+        text = tokenizer.decode(ids[start:stop])
+        if key[0]:
+            text = f"({stop - start} visual tokens)"
+        pieces.append(f"[[{_shorten(text, max_chars)}]]" if key[1] else text)
+        start = stop
+    return "".join(pieces)
+
+
+def _shorten(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[: max_chars // 2]} ... {text[-max_chars // 2 :]}"
+
+
+def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
+    """Counts of a sample: tokens, visual tokens, supervised tokens, and (frames, height, width) of each video."""
+    return {
+        "tokens": len(sample["input_ids"]),
+        "visual_tokens": int((sample["mm_token_type_ids"] > 0).sum()),
+        "supervised_tokens": int((sample["labels"] != IGNORED).sum()),
+        "videos": [list(video.shape[:3]) for video in sample["videos"]],
+        "images": [list(image.shape[1:3]) for image in sample["images"]],
+    }

@@ -1,0 +1,98 @@
+"""The rows of a run: every dataset of `--dataset_use`, its share taken, its faults found before the first step.
+
+[DatasetUse] ──read, choose──▶ rows ──check_static──▶ usable rows with their folders + skips for the ledger
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driving.errors import DrivingError, RecordError
+from driving.ledger import Skip
+from driving.records import record_name
+from qwenvl.data import DatasetUse, choose_rows
+from qwenvl.data.dataset import Record, check_static, read_records
+
+DATASET_FILE = "dataset.json"
+
+
+@dataclass
+class Rows:
+    """What a run trains on.
+
+    Attributes:
+        records, folders: usable rows, and for each where its files are looked for.
+        skips: rows that cannot be used, with the reason.
+        answer_format: the datasets' AnswerFormat as JSON values; None where they have none.
+        num_by_name: rows taken of each dataset.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    folders: list[tuple[Path, ...]] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    answer_format: dict[str, Any] | None = None
+    num_by_name: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[str]:
+        """The recordings (clips, rides) that the rows come from."""
+        return sorted({str(record.get("group", record_name(record))) for record in self.records})
+
+
+def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
+    """Read, sample and check the rows of all datasets.
+
+    Raises:
+        RecordError: A training JSON cannot be read, or no row of all is usable.
+    """
+    rows = Rows()
+    verdicts: dict[int, Skip | None] = {}
+    for use in uses:
+        records = read_records(use.annotation_path)
+        chosen = choose_rows(len(records), use.percent, seed, use.name)
+        folders = (use.data_path, use.annotation_path.parent, Path())
+        rows.num_by_name[use.name] = len(chosen)
+        rows.answer_format = rows.answer_format or read_answer_format(use.annotation_path.parent)
+        verdicts.clear()
+        for index in chosen:
+            record = records[index]
+            if index not in verdicts:
+                verdicts[index] = _judge(record, folders)
+                if verdicts[index] is not None:
+                    rows.skips.append(verdicts[index])
+            if verdicts[index] is None:
+                rows.records.append(record)
+                rows.folders.append(folders)
+    if not rows.records:
+        first = rows.skips[0]
+        raise RecordError(f"none of {len(rows.skips):,} rows can be used; the first: {first.id}: {first.reason}")
+    return rows
+
+
+def _judge(record: Record, folders: Sequence[Path]) -> Skip | None:
+    try:
+        check_static(record, folders)
+    except DrivingError as error:
+        return Skip(record_name(record), "check", str(error))
+    return None
+
+
+def read_answer_format(folder: Path) -> dict[str, Any] | None:
+    """The AnswerFormat in a training folder's dataset.json; None where there is none.
+
+    Raises:
+        RecordError: The file is not a JSON object.
+    """
+    path = Path(folder) / DATASET_FILE
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("answer_format")
+    except (ValueError, AttributeError) as error:
+        raise RecordError(
+            f"{path} is not a JSON object ({error}); run ./convert_to_training_format.py again"
+        ) from error

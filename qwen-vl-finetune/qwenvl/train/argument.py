@@ -1,0 +1,268 @@
+"""Every flag of a training run: upstream's names, transformers' own, and ours.
+
+    argv ──translate_argv──▶ argv that this transformers knows ──parse_plan──▶ TrainPlan(model, data, run, notes)
+
+What transformers 5 dropped and people still type is translated, and said. What is not built yet is refused by name:
+a flag that is silently ignored is worse than one that is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import transformers
+
+from driving.errors import DrivingError
+from qwenvl.data.preprocessing import Preprocessing
+
+PIXEL_FLAGS = ("max_pixels", "min_pixels", "video_max_pixels", "video_min_pixels", "video_frame_pixels")
+NOT_YET = {
+    "data_flatten": "batches are padded and padding costs no supervised token; leave --data_flatten out",
+    "data_packing": "--per_device_train_batch_size counts samples; leave --data_packing out",
+    "load_in_4bit": "use LoRA without it, or a smaller model; leave --load_in_4bit out",
+}
+
+
+@dataclass
+class ModelArguments:
+    """Which model, and which of its parts learn."""
+
+    model_name_or_path: str = field(default="", metadata={"help": "model folder or hub name"})
+    tune_mm_llm: bool = field(default=True, metadata={"help": "train the language model (its adapters with LoRA)"})
+    tune_mm_mlp: bool = field(default=True, metadata={"help": "train the merger and the DeepStack mergers, in full"})
+    tune_mm_vision: bool = field(default=False, metadata={"help": "train the vision tower (its adapters with LoRA)"})
+    lora_enable: bool = field(default=False, metadata={"help": "train adapters instead of the weights themselves"})
+    lora_r: int = field(default=64, metadata={"help": "rank of the adapters"})
+    lora_alpha: float = field(default=128, metadata={"help": "scale of the adapters, divided by the rank"})
+    lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapters; 0 means none"})
+    lora_target_modules: str = field(
+        default="all", metadata={"help": "'all' linear layers of the tuned parts, 'attention' (q, k, v, o), or names"}
+    )
+    use_dora: bool = field(default=False, metadata={"help": "weight-decomposed adapters"})
+    use_rslora: bool = field(default=False, metadata={"help": "scale adapters by the root of the rank"})
+    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA; not in this version"})
+    attn_implementation: str = field(
+        default="", metadata={"help": "auto, flash_attention_2, sdpa or eager; empty: what train() is called with"}
+    )
+    precision: str = field(
+        default="auto",
+        metadata={"help": "auto (bf16 where the GPU has it, fp16 on older cards, fp32 on CPU), bf16, fp16 or fp32"},
+    )
+
+
+@dataclass
+class DataArguments:
+    """Which rows, and how their videos become pixels."""
+
+    dataset_use: str = field(default="physical_ai_driving", metadata={"help": "names or paths, commas, each with %N"})
+    data_flatten: bool = field(default=False, metadata={"help": "not in this version"})
+    data_packing: bool = field(default=False, metadata={"help": "not in this version"})
+    max_pixels: int | None = field(default=None, metadata={"help": "area of a still image at most [px]"})
+    min_pixels: int | None = field(default=None, metadata={"help": "area of a still image at least [px]"})
+    video_frame_pixels: int | None = field(
+        default=None, metadata={"help": "area of one video frame [px]; default 114688, unless video_max_pixels rules"}
+    )
+    video_max_pixels: int | None = field(default=None, metadata={"help": "pixels of all frames of a clip together"})
+    video_min_pixels: int | None = field(default=None, metadata={"help": "the same from below"})
+    video_max_frames: int = field(default=32, metadata={"help": "frames of a clip at most"})
+    video_min_frames: int = field(default=16, metadata={"help": "frames of a clip at least, where it holds them"})
+    video_fps: float = field(default=30.0, metadata={"help": "frames per second taken from a clip [1/s]"})
+    max_bad_fraction: float = field(
+        default=0.02, metadata={"help": "share of unusable samples (and more than 3) that stops the run"}
+    )
+    cache_frames: str = field(
+        default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
+    )
+
+    def build_preprocessing(self, **found: object) -> Preprocessing:
+        """The sampling and pixel rules of this run; `found` fills in what the data and the processor say."""
+        names = ("video_fps", "video_min_frames", "video_max_frames", *PIXEL_FLAGS)
+        return Preprocessing(**{name: getattr(self, name) for name in names}, **found)
+
+
+@dataclass
+class TrainingArguments(transformers.TrainingArguments):
+    """transformers' own, with upstream's additions and defaults that suit one-second clips."""
+
+    output_dir: str = field(default="checkpoints/run", metadata={"help": "where checkpoints and the result go"})
+    cache_dir: str | None = field(default=None, metadata={"help": "where models from the hub are kept"})
+    model_max_length: int = field(default=4096, metadata={"help": "tokens of a sample at most; longer are skipped"})
+    mm_projector_lr: float | None = field(default=None, metadata={"help": "learning rate of the mergers"})
+    vision_tower_lr: float | None = field(default=None, metadata={"help": "learning rate of the vision tower"})
+    overwrite_output: bool = field(default=False, metadata={"help": "delete what is in output_dir and start afresh"})
+    dry_run: bool = field(default=False, metadata={"help": "print the plan and stop before the first step"})
+    group_by_length: bool = field(default=False, metadata={"help": "put samples of similar length into one batch"})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "learning rate schedule"})
+    warmup_steps: float = field(default=0.03, metadata={"help": "steps, or below 1 the share of all steps"})
+    weight_decay: float = field(default=0.0, metadata={"help": "decay of weight matrices"})
+    logging_steps: float = field(default=1, metadata={"help": "a log line every so many steps"})
+    save_steps: float = field(default=200, metadata={"help": "a checkpoint every so many steps"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "complete checkpoints to keep"})
+    dataloader_num_workers: int = field(default=2, metadata={"help": "processes that decode; 0: none beside"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not finite"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay False"})
+    seed: int = field(default=42, metadata={"help": "decides rows, order, adapters and dropout"})
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One resolved run. `notes` say what was translated or chosen for this machine."""
+
+    model: ModelArguments
+    data: DataArguments
+    run: TrainingArguments
+    notes: tuple[str, ...]
+
+
+def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainPlan:
+    """Read the command line; refuse what is unknown, contradictory or not built yet.
+
+    Raises:
+        DrivingError: With the flag, its value and what to write instead.
+    """
+    argv, notes = translate_argv(list(argv))
+    parser = transformers.HfArgumentParser((ModelArguments, DataArguments, TrainingArguments), allow_abbrev=False)
+    check_flags(argv, {name for action in parser._actions for name in action.option_strings})
+    argv, precision_note = resolve_precision(argv)
+    model, data, run = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    notes += precision_note
+    model.attn_implementation = model.attn_implementation or attn_implementation
+    check_arguments(model, data, run)
+    return TrainPlan(model, data, run, tuple(notes))
+
+
+def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Rewrite flags that transformers 5 dropped, and pixel counts written as products; returns (argv, notes)."""
+    flags = _split_flags(argv)
+    notes: list[str] = []
+    out: list[str] = []
+    for name, values in flags:
+        value = values[0] if values else "True"
+        if name == "warmup_ratio":
+            if _given(flags, "warmup_steps"):
+                notes.append(f"--warmup_ratio {value} gives way to --warmup_steps")
+                continue
+            name, values = "warmup_steps", [value]
+            if not float(value) < 1:
+                raise DrivingError(f"--warmup_ratio {value} is not a share below 1; --warmup_steps counts steps")
+        elif name == "evaluation_strategy":
+            name = "eval_strategy"
+        elif name in ("no_cuda", "overwrite_output_dir"):
+            name = {"no_cuda": "use_cpu", "overwrite_output_dir": "overwrite_output"}[name]
+        elif name == "logging_dir":
+            os.environ["TENSORBOARD_LOGGING_DIR"] = value
+            notes.append(f"--logging_dir {value} is where TensorBoard files go (TENSORBOARD_LOGGING_DIR)")
+            continue
+        elif name == "save_safetensors":
+            if value.lower() not in ("true", "1", "yes"):
+                raise DrivingError("--save_safetensors False is gone: weights are always written as safetensors")
+            continue
+        elif name in PIXEL_FLAGS and values:
+            values = [str(_multiply(name, value))]
+        out += ([f"--{name}"] if name else []) + list(values)
+    return out, notes
+
+
+def _split_flags(argv: list[str]) -> list[tuple[str, list[str]]]:
+    """[(flag with underscores, its values)]; both --a_b and --a-b, both `--a b` and `--a=b`."""
+    flags: list[tuple[str, list[str]]] = []
+    for token in argv:
+        if token.startswith("--") and len(token) > 2:
+            name, mark, value = token[2:].partition("=")
+            flags.append((name.replace("-", "_"), [value] if mark else []))
+        elif flags:
+            flags[-1][1].append(token)
+        else:
+            flags.append(("", [token]))
+    return flags
+
+
+def _given(flags: list[tuple[str, list[str]]], name: str) -> bool:
+    return any(flag == name for flag, _ in flags)
+
+
+def _multiply(name: str, text: str) -> int:
+    """A pixel count, also as a product: 1024*28*28."""
+    product = 1
+    for factor in text.replace("x", "*").replace("\u00d7", "*").split("*"):
+        if not factor.strip().isdigit():
+            raise DrivingError(f"--{name} {text!r} is not a number of pixels, such as 114688 or 1024*28*28")
+        product *= int(factor)
+    return product
+
+
+def check_flags(argv: list[str], known: set[str]) -> None:
+    """Raise for a flag that nothing reads, naming the nearest one that something does."""
+    for token in argv:
+        if token.startswith("--") and token not in known:
+            near = difflib.get_close_matches(token, sorted(known), n=1)
+            raise DrivingError(
+                f"{token} is not a flag of this program" + (f"; did you mean {near[0]}?" if near else "")
+            )
+        if not token.startswith("--") and token == argv[0]:
+            raise DrivingError(f"{token!r} stands before the first flag; every value follows its --flag")
+
+
+def resolve_precision(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Turn --precision, --bf16 and --fp16 into what this machine can do; returns (argv, notes)."""
+    import torch
+
+    asked, rest = "", []
+    for name, values in _split_flags(argv):
+        value = values[0] if values else "True"
+        if name == "precision":
+            asked = value
+        elif name in ("bf16", "fp16"):
+            asked = asked or (name if value.lower() in ("true", "1", "yes") else "")
+        else:
+            rest += [f"--{name}", *values]
+    asked = asked or "auto"
+    if asked not in ("auto", "bf16", "fp16", "fp32"):
+        raise DrivingError(f"--precision {asked!r} is none of auto, bf16, fp16, fp32")
+    use_cpu = any(name == "use_cpu" and (not v or v[0].lower() == "true") for name, v in _split_flags(rest))
+    has_gpu = torch.cuda.is_available() and not use_cpu
+    has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    best = "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
+    chosen, notes = asked, []
+    if asked == "auto":
+        chosen = best
+    elif (asked == "bf16" and not has_bf16) or (asked == "fp16" and not has_gpu):
+        chosen = best
+        notes.append(
+            f"{asked} was asked for; this machine has {'no GPU' if not has_gpu else 'no bf16'}, {best} is used"
+        )
+    rest += ["--precision", chosen, "--bf16", str(chosen == "bf16"), "--fp16", str(chosen == "fp16")]
+    return rest, notes
+
+
+def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:
+    """Raise for values that contradict each other, and for what is not built yet."""
+    for name, advice in NOT_YET.items():
+        if getattr(model, name, False) or getattr(data, name, False):
+            raise DrivingError(f"--{name} True is not in this version: {advice}")
+    if not model.model_name_or_path:
+        raise DrivingError("--model_name_or_path is missing; give a model folder or a hub name")
+    if not (model.tune_mm_llm or model.tune_mm_mlp or model.tune_mm_vision):
+        raise DrivingError("nothing is trained: set one of --tune_mm_llm, --tune_mm_mlp, --tune_mm_vision True")
+    if model.lora_enable and not (model.tune_mm_llm or model.tune_mm_vision):
+        raise DrivingError("LoRA has nothing to adapt with --tune_mm_llm False; set it True or --lora_enable False")
+    if model.lora_r < 1 or not 0 <= model.lora_dropout < 1 or model.lora_alpha <= 0:
+        raise DrivingError(
+            f"--lora_r {model.lora_r}, --lora_alpha {model.lora_alpha} and --lora_dropout {model.lora_dropout}: "
+            "the rank and the scale must be above 0, the dropout from 0 to below 1"
+        )
+    if str(run.eval_strategy.value) != "no":
+        raise DrivingError(
+            "--eval_strategy: evaluation during training is not in this version; run scripts/evaluate.py"
+        )
+    if data.cache_frames.lower() not in ("auto", "true", "false"):
+        raise DrivingError(f"--cache_frames {data.cache_frames!r} is none of auto, True, False")
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise DrivingError(f"--max_bad_fraction {data.max_bad_fraction} is not a share from 0 to 1")
+    if run.train_sampling_strategy != "random":
+        raise DrivingError(
+            f"--train_sampling_strategy {run.train_sampling_strategy} is not in this version; --group_by_length True is"
+        )

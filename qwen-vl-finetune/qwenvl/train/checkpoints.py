@@ -1,0 +1,117 @@
+"""Checkpoints that can be trusted: complete or passed over, of this run or refused.
+
+    checkpoint-40/  weights or adapter, optimizer, schedule, random states, processor,
+                    preprocessing.json, training_groups.json, ..., complete.json (last)
+
+A checkpoint without `complete.json` was being written when the run died; it is passed over, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from driving.errors import DrivingError
+from driving.ledger import write_json
+from qwenvl.data.preprocessing import Preprocessing
+
+MARKER_NAME = "complete.json"
+GROUPS_NAME = "training_groups.json"
+PREFIX = "checkpoint-"
+
+
+def write_companions(folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str]) -> None:
+    """What evaluation and serving need beside the weights."""
+    processor.save_pretrained(folder)
+    preprocessing.write(folder)
+    write_json(Path(folder) / GROUPS_NAME, sorted(set(groups)), indent=None)
+
+
+def mark_complete(folder: Path, step: int, plan: dict[str, Any]) -> None:
+    """Flush every file of a checkpoint to disk, then write its marker."""
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+    write_json(Path(folder) / MARKER_NAME, {"step": step, "plan_hash": hash_plan(plan)})
+
+
+def hash_plan(plan: dict[str, Any]) -> str:
+    """Sixteen hex digits that change when anything does that must stay for a run to be continued."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint folder, complete or not, newest first."""
+    found = []
+    for path in Path(output_dir).glob(f"{PREFIX}*"):
+        step = path.name.removeprefix(PREFIX)
+        if path.is_dir() and step.isdigit():
+            found.append((int(step), path))
+    return sorted(found, reverse=True)
+
+
+def find_newest_complete(output_dir: Path, plan: dict[str, Any]) -> tuple[Path | None, list[str]]:
+    """The newest complete checkpoint, and why each newer one was passed over.
+
+    Raises:
+        DrivingError: A complete checkpoint belongs to another run.
+    """
+    passed_over = []
+    for step, folder in list_checkpoints(output_dir):
+        marker_path = folder / MARKER_NAME
+        if not marker_path.exists():
+            passed_over.append(f"{folder.name} was only half written")
+            continue
+        marker = json.loads(marker_path.read_text(encoding="utf-8"))
+        if marker["plan_hash"] != hash_plan(plan) or marker["step"] != step:
+            raise DrivingError(
+                f"{folder} belongs to another run; give another --output_dir, or --overwrite_output to start afresh"
+            )
+        return folder, passed_over
+    return None, passed_over
+
+
+def remove_old(output_dir: Path, keep: int | None) -> None:
+    """Delete all but the newest `keep` complete checkpoints, and what was left half written before them."""
+    if keep is None or keep < 1:
+        return
+    complete = [step for step, folder in list_checkpoints(output_dir) if (folder / MARKER_NAME).exists()]
+    if len(complete) < keep:
+        return
+    oldest_kept = complete[keep - 1]
+    for step, folder in list_checkpoints(output_dir):
+        if step < oldest_kept:
+            # The marker first: a folder that is being deleted must not look complete.
+            (folder / MARKER_NAME).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+
+def hash_file(path: Path) -> str:
+    """Sixteen hex digits of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def identify_model(path: str) -> str:
+    """What a model is, without reading all its bytes: its config, and its weight files' names, sizes and headers.
+
+    A hub name stands for itself.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for weights in sorted(folder.glob("*.safetensors")):
+        size = weights.stat().st_size
+        digest.update(f"{weights.name}:{size}".encode())
+        with weights.open("rb") as handle:
+            for offset in (0, size // 2, max(0, size - 65_536)):
+                handle.seek(offset)
+                digest.update(handle.read(65_536))
+    return digest.hexdigest()[:16]

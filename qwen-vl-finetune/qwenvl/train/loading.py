@@ -1,0 +1,204 @@
+"""Load models and processors: by what the folder says it holds, never by its name.
+
+path ──▶ config.json model_type ──▶ class ──▶ weights in the precision of this machine
+     ──▶ adapter_config.json ──▶ base model + adapter        (inference)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from driving.errors import DrivingError
+from qwenvl.data.preprocessing import Preprocessing
+
+MODEL_CLASSES = {"qwen3_vl": "Qwen3VLForConditionalGeneration"}
+VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
+ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
+
+
+def check_model_folder(path: str | Path) -> None:
+    """Raise where a local folder is no model that can be trained; a hub name is left to the hub.
+
+    transformers 5 loads a folder without vocabulary files *silently*, as a tokenizer that knows no word.
+
+    Raises:
+        DrivingError: Config or vocabulary is missing, or the model is of a kind that we do not train.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        if folder.is_absolute() or str(path).startswith((".", "~")) or len(folder.parts) > 2:
+            raise DrivingError(f"the model folder {path} does not exist; give a model folder or a hub name")
+        return
+    if not (folder / "config.json").exists():
+        if (folder / "adapter_config.json").exists():
+            raise DrivingError(f"{path} is an adapter, not a model; give its base model, or merge it first")
+        raise DrivingError(f"{path} holds no config.json; it is not a model folder")
+    read_model_type(folder)
+    _check_vocabulary(folder)
+
+
+def _check_vocabulary(folder: Path) -> None:
+    if not any(all((folder / name).exists() for name in names) for names in VOCABULARY_FILES):
+        raise DrivingError(
+            f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt); "
+            "copy them from the model it was made from"
+        )
+
+
+def read_model_type(folder: Path) -> str:
+    """The config's model_type.
+
+    Raises:
+        DrivingError: The config is not JSON, or names a model that we do not train.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise DrivingError(f"{path} is not a model config ({error}); take the model's own") from error
+    return _check_type(model_type, str(folder))
+
+
+def _check_type(model_type: object, path: str) -> str:
+    if model_type not in MODEL_CLASSES:
+        raise DrivingError(f"{path} is a {model_type!r} model; this version trains {', '.join(MODEL_CLASSES)}")
+    return str(model_type)
+
+
+def load_processor(path: str | Path, cache_dir: str | None = None) -> Any:
+    """Load tokenizer, chat template and image and video processors, and check that the tokenizer knows words.
+
+    Raises:
+        DrivingError: The processor cannot be read, or has no vocabulary.
+    """
+    from transformers import AutoProcessor
+
+    if Path(path).is_dir():
+        _check_vocabulary(Path(path))
+    try:
+        processor = AutoProcessor.from_pretrained(path, cache_dir=cache_dir)
+    except (OSError, ValueError) as error:
+        raise DrivingError(f"no processor can be loaded from {path}: {_first_line(error)}") from error
+    vocabulary = processor.tokenizer.get_vocab()
+    missing = [token for token in NEEDED_TOKENS if token not in vocabulary]
+    if missing or len(vocabulary) <= 2 * len(NEEDED_TOKENS):
+        raise DrivingError(
+            f"the tokenizer of {path} knows {len(vocabulary)} tokens and not {', '.join(missing) or 'any words'}; "
+            "its vocabulary files are missing or foreign"
+        )
+    if hasattr(processor.video_processor, "cap_pixels_per_frame"):
+        # The default is about to change between versions; the frame size is ours to decide.
+        processor.video_processor.cap_pixels_per_frame = False
+    return processor
+
+
+def choose_attention(asked: str) -> str:
+    """The attention implementation of this machine: "auto" takes flash attention where it can run, else SDPA.
+
+    Raises:
+        DrivingError: The name is unknown, or flash attention was asked for where it is not installed.
+    """
+    if asked not in ATTENTION:
+        raise DrivingError(f"attention {asked!r} is none of {', '.join(ATTENTION)}")
+    import torch
+
+    can_flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
+    if asked == "flash_attention_2" and not can_flash:
+        raise DrivingError("flash_attention_2 needs a GPU and the flash-attn package; use --attn_implementation auto")
+    if asked == "auto":
+        return "flash_attention_2" if can_flash else "sdpa"
+    return asked
+
+
+def load_model(
+    path: str | Path, *, attention: str, dtype: Any, cache_dir: str | None = None, without_weights: bool = False
+) -> Any:
+    """Load weights with the class that the config's model_type names.
+
+    Args:
+        without_weights: shapes only (on torch's meta device), for a plan that is not run.
+
+    Raises:
+        DrivingError: Nothing can be loaded from there.
+    """
+    import torch
+    import transformers
+
+    if Path(path).is_dir() and not (Path(path) / "config.json").exists():
+        raise DrivingError(f"{path} holds no config.json; it is not a model folder")
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, cache_dir=cache_dir)
+        model_class = getattr(transformers, MODEL_CLASSES[_check_type(config.model_type, str(path))])
+        if without_weights:
+            with torch.device("meta"):
+                return model_class(config).to(dtype)
+        return model_class.from_pretrained(
+            path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, cache_dir=cache_dir
+        )
+    except (OSError, ValueError) as error:
+        raise DrivingError(f"no model can be loaded from {path}: {_first_line(error)}") from error
+
+
+def inference_dtype(device: str) -> Any:
+    """bf16 where the GPU has it, fp16 on older cards, fp32 on CPU."""
+    import torch
+
+    if not str(device).startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def load_for_inference(
+    path: str | Path, device: str = "cpu", *, attention: str = "auto", base_model: str | None = None
+) -> tuple[Any, Any, Preprocessing]:
+    """Load an adapter folder, a full fine-tuned folder or a base model: (model, processor, preprocessing).
+
+    The model is in evaluation mode with its KV cache on; the vision tower computes as in training. A model without
+    our preprocessing.json gets the defaults.
+
+    Args:
+        base_model: where an adapter's base model is now, if it has moved.
+
+    Raises:
+        DrivingError: The folder is no model, or an adapter's base model is not where it was.
+    """
+    from qwenvl.train.fast_vision import speed_up_vision
+
+    folder = Path(path)
+    adapter_config = folder / "adapter_config.json"
+    dtype = inference_dtype(device)
+    if adapter_config.exists():
+        base = base_model or _read_base(adapter_config)
+        model = load_model(base, attention=attention, dtype=dtype)
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder))
+    else:
+        model = load_model(path, attention=attention, dtype=dtype)
+    speed_up_vision(model)
+    model.to(device).eval()
+    model.config.use_cache = True
+    processor = load_processor(path if _has_processor(folder) or not adapter_config.exists() else base)
+    return model, processor, Preprocessing.read(folder) or Preprocessing()
+
+
+def _has_processor(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
+
+
+def _read_base(adapter_config: Path) -> str:
+    try:
+        base = json.loads(adapter_config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DrivingError(f"{adapter_config} does not name its base model ({error!r}); train it again") from error
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise DrivingError(f"the base model of {adapter_config.parent} was {base}, which is gone; pass --base-model")
+    return base
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,49 @@
+"""Which part of the model a parameter belongs to: the vision tower, the mergers, or the language model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+VISION, MERGER, LANGUAGE = "vision", "merger", "language"
+PARTS = (LANGUAGE, MERGER, VISION)
+
+
+def part_of(parameter_name: str) -> str:
+    """The part by the parameter's full name; wrappers may have put prefixes before it.
+
+    The DeepStack mergers belong to the mergers: they are the other three doors between tower and language model.
+    """
+    name = f".{parameter_name}"
+    if ".visual." not in name:
+        return LANGUAGE
+    inside = name.split(".visual.", 1)[1]
+    return MERGER if inside.startswith(("merger.", "deepstack_merger_list.")) else VISION
+
+
+def find_tower(model: nn.Module) -> nn.Module | None:
+    """The vision tower, whatever wraps the model; None for a model that has none."""
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == "visual":
+            return module
+    return None
+
+
+def list_merger_names(model: nn.Module) -> list[str]:
+    """Full names of the merger modules: `visual.merger` and each DeepStack merger.
+
+    peft cannot wrap the ModuleList as one; its members can be named.
+    """
+    tower = find_tower(model)
+    if tower is None:
+        return []
+    return ["visual.merger", *(f"visual.deepstack_merger_list.{i}" for i in range(len(tower.deepstack_merger_list)))]
+
+
+def count_parameters(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """{part: (trainable, all)}, a tied head counted once. Works under ZeRO-3, where a shard hides its true size."""
+    counts = dict.fromkeys(PARTS, (0, 0))
+    for name, parameter in model.named_parameters():
+        size = getattr(parameter, "ds_numel", parameter.numel())
+        trainable, total = counts[part_of(name)]
+        counts[part_of(name)] = (trainable + size * parameter.requires_grad, total + size)
+    return counts

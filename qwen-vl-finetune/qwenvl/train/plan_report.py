@@ -1,0 +1,105 @@
+"""What a run says before its first step, and what it keeps of it in train_plan.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from driving.ledger import dump_json
+from qwenvl.data.preview import describe_sample, format_sample
+from qwenvl.train.argument import TrainPlan
+
+FREE_KEYS = "epochs, max_steps, saving, logging, workers"
+
+
+def count_steps(num_rows: int, plan: TrainPlan) -> tuple[int, int]:
+    """(optimizer steps an epoch, steps in all), as transformers counts them."""
+    run = plan.run
+    num_batches = -(-num_rows // (run.per_device_train_batch_size * run.world_size))
+    per_epoch = max(1, -(-num_batches // run.gradient_accumulation_steps))
+    return per_epoch, run.max_steps if run.max_steps > 0 else -(-int(per_epoch * run.num_train_epochs * 1000) // 1000)
+
+
+def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, str]) -> dict[str, Any]:
+    """The JSON values that must stay the same for a run to be continued; epochs, saving and logging are free."""
+    model, data, run = plan.model, plan.data, plan.run
+    tuned = ("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "lora_enable")
+    lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora", "use_rslora")
+    optimizer = (
+        "learning_rate", "mm_projector_lr", "vision_tower_lr", "weight_decay", "adam_beta1", "adam_beta2",
+        "adam_epsilon", "max_grad_norm", "warmup_steps", "group_by_length",
+    )  # fmt: skip
+    return {
+        "dataset_use": data.dataset_use,
+        "data_hashes": data_hashes,
+        "model": model_identity,
+        **{name: getattr(model, name) for name in tuned + (lora if model.lora_enable else ())},
+        "precision": model.precision,
+        "optimizer": str(run.optim.value if hasattr(run.optim, "value") else run.optim),
+        "lr_scheduler": str(getattr(run.lr_scheduler_type, "value", run.lr_scheduler_type)),
+        **{name: getattr(run, name) for name in optimizer},
+        "seed": run.seed,
+        "batch_size": run.per_device_train_batch_size,
+        "gradient_accumulation_steps": run.gradient_accumulation_steps,
+        "world_size": run.world_size,
+        "model_max_length": run.model_max_length,
+        "preprocessing": dump_json(dataclasses.asdict(data.build_preprocessing())),
+    }
+
+
+def describe_run(
+    plan: TrainPlan, *, num_rows: int, num_by_name: dict[str, int], sample: dict[str, Any], parts: dict[str, Any]
+) -> dict[str, Any]:
+    """The resolved plan as JSON values, for the screen and for train_plan.json."""
+    run = plan.run
+    per_epoch, total = count_steps(num_rows, plan)
+    trainable = sum(count for count, _ in parts.values())
+    frozen = sum(count for _, count in parts.values()) - trainable
+    frozen_bytes = 4 if plan.model.precision == "fp32" else 2
+    return {
+        "model": plan.model.model_name_or_path,
+        "attention": plan.model.attn_implementation,
+        "precision": plan.model.precision,
+        "datasets": num_by_name,
+        "rows": num_rows,
+        "output_dir": run.output_dir,
+        "effective_batch": {
+            "per_device": run.per_device_train_batch_size,
+            "processes": run.world_size,
+            "accumulation": run.gradient_accumulation_steps,
+            "samples_a_step": run.per_device_train_batch_size * run.world_size * run.gradient_accumulation_steps,
+        },
+        "epochs": run.num_train_epochs,
+        "steps_an_epoch": per_epoch,
+        "total_steps": total,
+        "learning_rate": run.learning_rate,
+        "first_sample": describe_sample(sample),
+        "trainable_parameters": {part: {"trainable": t, "all": n} for part, (t, n) in parts.items()},
+        # Weights, gradients and Adam's two moments of what learns, weights of what does not; no activations.
+        "fixed_memory_gib": round((trainable * 16 + frozen * frozen_bytes) / 2**30, 3),
+        "notes": list(plan.notes),
+    }
+
+
+def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any) -> str:
+    """The plan as a person reads it."""
+    batch, first = facts["effective_batch"], facts["first_sample"]
+    lines = [
+        f"model            {facts['model']} ({facts['precision']}, attention {facts['attention']})",
+        "data             " + ", ".join(f"{name}: {rows:,} rows" for name, rows in facts["datasets"].items()),
+        f"batch            {batch['per_device']} samples x {batch['processes']} processes x "
+        f"{batch['accumulation']} accumulation = {batch['samples_a_step']} a step",
+        f"steps            {facts['total_steps']:,} ({facts['steps_an_epoch']:,} an epoch, {facts['epochs']:g} epochs)",
+        f"fixed memory     {facts['fixed_memory_gib']} GiB a process (weights, gradients, optimizer; no activations)",
+    ]
+    for part, count in facts["trainable_parameters"].items():
+        lines.append(f"trains           {part:<9}{count['trainable']:>14,} of {count['all']:,} parameters")
+    for frames, height, width in first["videos"]:
+        lines.append(f"video            {frames} frames of {height}x{width} px")
+    lines.append(
+        f"first sample     {first['tokens']:,} tokens: {first['visual_tokens']:,} visual, "
+        f"{first['supervised_tokens']:,} supervised"
+    )
+    lines += [f"note             {note}" for note in facts["notes"]]
+    lines += ["the first sample as the loss sees it ([[supervised]]):", format_sample(sample, tokenizer)]
+    return "\n".join(lines)

@@ -1,0 +1,195 @@
+"""transformers' Trainer, with our batches, our loss weighting, checkpoints that can be trusted, and a readable log."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from driving.errors import DrivingError
+from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger, write_text
+from qwenvl.data.collate import collate, to_model_inputs
+from qwenvl.data.dataset import DrivingDataset
+from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train import checkpoints
+from qwenvl.train.argument import TrainingArguments
+from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
+from qwenvl.train.samplers import EpochBatches, EpochLoader
+
+LOG_NAME = "training_log.jsonl"
+
+
+class DrivingTrainer(transformers.Trainer):
+    """Trains on a DrivingDataset; everything that must survive a kill is in its checkpoints.
+
+    Attributes:
+        run_plan: JSON values that must match for a run to be continued.
+        groups: recordings (clips, rides) of the rows trained on.
+        ledger_path, skips: samples that could not be used.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        dataset: DrivingDataset,
+        *,
+        run_plan: dict[str, Any],
+        groups: Sequence[str],
+        max_bad_fraction: float,
+        callbacks: Sequence[transformers.TrainerCallback] = (),
+    ) -> None:
+        self.driving_processor = dataset.processor
+        self.preprocessing: Preprocessing = dataset.preprocessing
+        self.run_plan = run_plan
+        self.groups = groups
+        self.max_bad_fraction = max_bad_fraction
+        self.num_checkpoints_kept = args.save_total_limit
+        args.save_total_limit = None  # transformers would delete the old one before ours is complete
+        collator = functools.partial(collate, pad_token_id=self.driving_processor.tokenizer.pad_token_id)
+        super().__init__(
+            model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[*callbacks, LogFile()]
+        )
+        self.model_accepts_loss_kwargs = True  # the loss is divided by the tokens of all micro-batches and ranks
+        suffix = f".rank{args.process_index}" if args.process_index else ""
+        self.ledger_path = Path(args.output_dir) / f"skipped{suffix}.jsonl"
+        self.skips: dict[str, Skip] = {skip.id: skip for skip in read_ledger(self.ledger_path)}
+
+    # Batches
+
+    def get_train_dataloader(self) -> EpochLoader:
+        dataset, args = self.train_dataset, self.args
+        lengths = [len(json.dumps(record)) for record in dataset.records] if args.group_by_length else None
+        batches = EpochBatches(
+            len(dataset), args.per_device_train_batch_size, args.seed, args.process_index, args.world_size, lengths
+        )
+        num_workers = args.dataloader_num_workers
+        return EpochLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            # The workers must inherit the frame cache, which only a fork does.
+            multiprocessing_context="fork" if num_workers else None,
+            prefetch_factor=(args.dataloader_prefetch_factor or 2) if num_workers else None,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
+            generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
+        )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        self.current_ids = inputs["ids"]
+        for bad in inputs["bad"]:
+            self._skip(Skip(bad.id, "load", bad.reason))
+        dtype = torch.float32 if self.args.device.type == "cpu" else self.compute_dtype
+        return to_model_inputs(inputs, self.driving_processor, self.args.device, dtype, with_labels=True)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+
+    def _skip(self, skip: Skip) -> None:
+        if skip.id in self.skips:
+            return
+        self.skips[skip.id] = skip
+        write_ledger(self.ledger_path, list(self.skips.values()))
+        check_bad_fraction(len(self.skips), len(self.train_dataset), self.max_bad_fraction, self.ledger_path)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        count = super()._get_num_items_in_batch(batch_samples, device)
+        return count if count is None else count.clamp(min=1)
+
+    # One step
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss, refused where it is not finite: no weight is touched by it."""
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not torch.isfinite(loss):
+            ids = ", ".join(self.current_ids)
+            raise DrivingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1} on the samples {ids}; "
+                "look at them, or lower --learning_rate; the last checkpoint is untouched"
+            )
+        return result
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # transformers' estimate ignores the vision tower and walks all parameters at every step
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """One group per part and decay, so that each part's learning rate works on its own."""
+        model = self.model if model is None else model
+        if self.optimizer is None:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            decayed = set(self.get_decay_parameter_names(model))
+            self.optimizer = optimizer_class(plan_parameter_groups(model, self.args, decayed), **settings)
+        return self.optimizer
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"{checkpoints.PREFIX}{self.state.global_step}"
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+            checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
+            checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
+        self.accelerator.wait_for_everyone()
+
+    def save_result(self) -> None:
+        """The finished weights or adapter, with everything evaluation needs, into the run's own folder."""
+        self.save_model(self.args.output_dir)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir)
+            checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+            if not self.ledger_path.exists():
+                write_ledger(self.ledger_path, [])
+
+
+def plan_parameter_groups(model: Any, args: TrainingArguments, decayed: set[str]) -> list[dict[str, Any]]:
+    """Trainable parameters by part and decay, each with its part's learning rate; empty groups are left out."""
+    rates = {LANGUAGE: None, MERGER: args.mm_projector_lr, VISION: args.vision_tower_lr}
+    groups: dict[tuple[str, bool], list] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((part_of(name), name in decayed), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": args.learning_rate if rates[part] is None else rates[part],
+            "weight_decay": args.weight_decay if is_decayed else 0.0,
+        }
+        for (part, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _read_step(line: str) -> float:
+    """The step of a log line; infinity for a line that a kill tore."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
+
+
+class LogFile(transformers.TrainerCallback):
+    """training_log.jsonl: one line a logged step. A resumed run continues it where its checkpoint stood."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        path = Path(args.output_dir) / LOG_NAME
+        if state.is_world_process_zero and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _read_step(line) <= state.global_step]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and logs and "loss" in logs:
+            path = Path(args.output_dir) / LOG_NAME
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"step": state.global_step, **logs}) + "\n")
