@@ -301,3 +301,37 @@ def test_a_hundred_clips_split_seventy_ten_twenty_and_three_have_one_of_each():
 def test_more_clips_leave_the_earlier_ones_as_they_were():
     few, many = plan_clips(SyntheticOptions(clips=3)), plan_clips(SyntheticOptions(clips=9))
     assert [plan.digest() for plan in few] == [plan.digest() for plan in many[:3]]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_gives_the_same_bytes_and_leaves_no_worker(tmp_path, repository):
+    import os
+    import random
+    import subprocess
+    import sys
+    import time
+
+    def command(out):
+        flags = ["--clips", "6", "--seconds", "2", "--height", "64", "--width", "112", "--clips-per-chunk", "2"]
+        tool = repository / "scripts" / "make_synthetic_recordings.py"
+        return [sys.executable, str(tool), "--workers", "2", "--output-dir", str(out), *flags]
+
+    def wait_until_gone(session):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(session, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.05)
+        return False
+
+    subprocess.run(command(tmp_path / "whole"), check=True)
+    for _ in range(10):
+        run = subprocess.Popen(command(tmp_path / "killed"), start_new_session=True)
+        time.sleep(random.Random(run.pid).uniform(0.3, 2.5))
+        run.kill()
+        run.wait()
+        assert wait_until_gone(run.pid), "a worker outlived its killed parent"
+    subprocess.run(command(tmp_path / "killed"), check=True)
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
