@@ -1,0 +1,231 @@
+"""Segments with labels -> a Hugging Face dataset of questions and answers, split into train, val and test.
+
+    segments.parquet ──plan_dataset──▶ DatasetPlan (side of every row, answer format)      nothing written yet
+                     ──write_dataset──▶ train/ val/ test/   *_examples.json   dataset.json   skipped.jsonl   manifest
+
+Labels were computed with the segments; here they are only written down as text (unless --ego-motion-dir is given).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.arrow_dataset import build_features, write_dataset_dict, write_split
+from data_prep.dataset_plan import DatasetPlan, plan_dataset
+from data_prep.dataset_rows import EXTRA_COLUMNS, RowBuilder
+from data_prep.label_statistics import LabelStatistics
+from data_prep.relabel import build_relabel, hash_ego_motion
+from data_prep.segment_table import SegmentTable, open_segments
+from driving.answer_format import NOTATIONS
+from driving.errors import DrivingError
+from driving.ledger import LEDGER_NAME, MAX_BAD_FRACTION, check_bad_fraction, claim_output, write_json, write_ledger
+from driving.options import describe_options, option, parse_options
+from driving.prompts import PHYSICAL_AI_SYSTEM
+
+FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
+
+
+def parse_fps(text: str) -> float | str:
+    """`30` -> 30.0, `auto` stays."""
+    return text if text == "auto" else float(text)
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Turn labelled segments into a Hugging Face dataset of driving questions and answers, split by recording.
+
+    Reads qwen_video_segments/, writes qwen_video_dataset/ (load it with datasets.load_from_disk).
+    Running twice is safe: a complete dataset is left untouched, a half-written one is written again.
+    """
+
+    segments_path: Path = option(
+        Path("qwen_video_segments/metadata/segments.parquet"),
+        help="index of the segments: segments.parquet, segments.json, or the folder that holds one",
+    )
+    ego_motion_dir: Path | None = option(
+        None,
+        help="compute the labels again from the ego motion files in this folder; default: as the segments have them",
+    )
+    output_dir: Path = option(Path("qwen_video_dataset"), help="where the dataset is written")
+    test_ratio: float = option(0.1, help="share of the recordings that only the evaluation reads; 0 for none")
+    val_ratio: float = option(0.05, help="share of the recordings that choices during training read; 0 for none")
+    split_by: str = option(
+        "official", choices=("official", "hash"),
+        help="official: the dataset's own split where it has one; hash: as if it had none",
+    )  # fmt: skip
+    seed: int = option(7, help="seed of the split and of the choice of --max-samples")
+    max_samples: int = option(0, help="use this many segments, spread evenly over the recordings; 0 means all")
+    fps: float | str = option(
+        30.0, unit="1/s", parse=parse_fps, help="frame rate of the segments, or auto: whatever it is"
+    )
+    duration: float = option(1.0, unit="s", help="length of a segment, and of the future it must predict")
+    examples_preview: int = option(5, help="rows of each split that are also written to *_examples.json")
+    system_prompt: str = option(PHYSICAL_AI_SYSTEM, help="system turn of every conversation; empty for none")
+    user_instruction: str = option(
+        "",
+        help="question of every conversation, may hold {num_pairs}, {fps}, {pattern}; empty: the answer format's own",
+    )  # fmt: skip
+    answer_format: str = option(
+        "signed", choices=tuple(NOTATIONS),
+        help="signed: 1 decimal of speed, 4 of signed curvature; signed2: 2 of speed; seed: unsigned, for reproduction",
+    )  # fmt: skip
+    answer_hz: float = option(0.0, unit="1/s", help="pairs per second in the answer; 0 means one for every frame")
+    allow_one_recording: bool = option(
+        False, help="split in time where there are too few recordings; reports are stamped"
+    )
+    max_bad_fraction: float = option(
+        MAX_BAD_FRACTION, help="fail when more of the rows (and more than 3) cannot be used"
+    )
+    overwrite_output: bool = option(False, help="delete what is in the output folder first")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The door's body: options in, exit code out."""
+    for line in run(parse_options(DatasetOptions, argv))["lines"]:
+        print(line)
+    return 0
+
+
+def run(options: DatasetOptions) -> dict[str, Any]:
+    """Make the dataset, or find it complete.
+
+    Returns:
+        {"lines": what to print, and for a finished dataset "splits": rows of each, "num_skipped", "warnings"}.
+
+    Raises:
+        DrivingError: See plan_dataset, claim_output and check_bad_fraction.
+    """
+    segments = open_segments(options.segments_path)
+    dataset = plan_dataset(options, segments)
+    with claim_output(options.output_dir, plan_output(options, segments), overwrite=options.overwrite_output) as output:
+        if output.is_complete:
+            summary = output.manifest["summary"]
+            return {**summary, "lines": [f"{options.output_dir} is already complete: {_format_counts(summary)}"]}
+        summary = write_dataset(options, dataset)
+        output.finish(summary)
+    warnings = [f"WARNING: {warning}" for warning in summary["warnings"]]
+    return {**summary, "lines": [*warnings, _format_counts(summary)]}
+
+
+def plan_output(options: DatasetOptions, segments: SegmentTable) -> dict[str, Any]:
+    """What decides the output's bytes: the index by its hash, the options, the version of the format."""
+    free = ("segments_path", "output_dir", "max_bad_fraction", "overwrite_output")
+    chosen = {name: value for name, value in describe_options(options).items() if name not in free}
+    has_motion_dir = options.ego_motion_dir is not None
+    return {
+        "tool": "prepare_huggingface_dataset",
+        "format_version": FORMAT_VERSION,
+        "segments_sha256": segments.sha256(),
+        "ego_motion_hash": hash_ego_motion(options.ego_motion_dir) if has_motion_dir else "",
+        **chosen,
+    }
+
+
+def write_dataset(options: DatasetOptions, dataset: DatasetPlan) -> dict[str, Any]:
+    """Write splits, previews, ledger and dataset.json, in that order.
+
+    Returns:
+        The summary that the manifest keeps.
+    """
+    from tqdm import tqdm
+
+    features = build_features({name: kind for name, kind in EXTRA_COLUMNS.items() if name in dataset.segments.columns})
+    relabel = None
+    if options.ego_motion_dir is not None:
+        relabel = build_relabel(options.ego_motion_dir, dataset.fps, options.duration)
+    builder = RowBuilder(dataset.answer_format, dataset.num_frames, features, relabel)
+    counts: dict[str, int] = {}
+    statistics: dict[str, LabelStatistics] = {}
+    with tqdm(total=sum(dataset.num_rows.values()), unit=" rows", desc="dataset", disable=None) as progress:
+        for side in dataset.num_rows:
+            builder.statistics = statistics[side] = LabelStatistics()
+            tables = dataset.segments.iter_tables([row_side == side for row_side in dataset.sides])
+            built = (builder.build_table(table) for table in tables)
+            counts[side] = write_split(options.output_dir / side, side, features, built, progress.update)
+            write_examples(options.output_dir, side, options.examples_preview)
+    write_ledger(options.output_dir / LEDGER_NAME, [*dataset.skips, *builder.skips])
+    num_planned = sum(dataset.num_rows.values())
+    check_bad_fraction(len(builder.skips), num_planned, options.max_bad_fraction, options.output_dir / LEDGER_NAME)
+    for side, count in counts.items():
+        if not count:
+            raise DrivingError(f"no row of {side} could be used; see {options.output_dir / LEDGER_NAME}")
+    warnings = list_warnings(options, dataset, statistics)
+    write_json(options.output_dir / "dataset.json", describe_dataset(options, dataset, counts, statistics, warnings))
+    write_dataset_dict(options.output_dir, list(counts))
+    return {
+        "splits": counts,
+        "num_recordings": dataset.num_recordings,
+        "num_skipped": len(dataset.skips) + len(builder.skips),
+        "warnings": warnings,
+    }
+
+
+def write_examples(folder: Path, side: str, num_rows: int) -> None:
+    """The first rows of a split as a reader gets them back from disk, for people to look at."""
+    from datasets import Dataset
+
+    split = Dataset.load_from_disk(str(folder / side))
+    write_json(folder / f"{side}_examples.json", split.select(range(min(num_rows, len(split)))).to_list())
+
+
+def list_warnings(options: DatasetOptions, dataset: DatasetPlan, statistics: dict[str, LabelStatistics]) -> list[str]:
+    """What the user should hear before training on this."""
+    warnings = LabelStatistics.merge(statistics.values()).list_warnings()
+    if options.answer_format == "seed":
+        warnings.append(
+            "answer format seed writes no sign: left and right turns become the same label; for reproduction only"
+        )
+    if dataset.split.is_one_recording:
+        warnings.append(
+            "train and test come from the same recording, split in time: scores say nothing about other roads"
+        )
+    return warnings
+
+
+def describe_dataset(
+    options: DatasetOptions,
+    dataset: DatasetPlan,
+    counts: dict[str, int],
+    statistics: dict[str, LabelStatistics],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """dataset.json: what training stores with its checkpoints, and evaluation rebuilds the answer format from."""
+    return {
+        "answer_format": dataset.answer_format.to_json(),
+        "fps": dataset.fps,
+        "num_frames": dataset.num_frames,
+        "duration_s": options.duration,
+        "future_interval_s": 1 / dataset.fps,
+        "frame_sizes": dataset.frame_sizes,
+        "sources": dataset.sources,
+        "one_recording": dataset.split.is_one_recording,
+        "num_recordings": dataset.num_recordings,
+        "splits": counts,
+        "split_rule": {
+            **dataset.split.to_json(),
+            "seed": options.seed,
+            "test_ratio": options.test_ratio,
+            "val_ratio": options.val_ratio,
+            "max_samples": options.max_samples,
+        },
+        "labels": {
+            "all": LabelStatistics.merge(statistics.values()).to_json(),
+            **{side: part.to_json() for side, part in statistics.items()},
+        },
+        "warnings": warnings,
+        "provenance": {
+            "segments_sha256": dataset.segments.sha256(),
+            "segments_rows": dataset.segments.num_rows,
+            "segments_plan": dataset.segments.read_plan(),
+            "ego_motion_dir": options.ego_motion_dir.as_posix() if options.ego_motion_dir else None,
+        },
+    }
+
+
+def _format_counts(summary: dict[str, Any]) -> str:
+    rows = ", ".join(f"{count:,} {side}" for side, count in summary["splits"].items())
+    skipped = f"{summary['num_skipped']:,} skipped" + (f" (see {LEDGER_NAME})" if summary["num_skipped"] else "")
+    return f"{rows} rows from {summary['num_recordings']:,} recordings, {skipped}"

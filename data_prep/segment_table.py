@@ -1,0 +1,153 @@
+"""The index of segments, read back in pieces: a parquet of any size, or its JSON twin.
+
+open_segments(path) ──▶ SegmentTable ──read_rows──▶ light rows, for splitting
+                                     ──iter_tables(columns, is_wanted)──▶ Arrow tables of the wanted rows, in order
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driving.errors import SourceError
+from driving.ledger import MANIFEST_NAME, PLAN_NAME
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+INDEX_NAME = "segments.parquet"
+REQUIRED = (
+    "segment_uuid", "clip_uuid", "start_second", "video_path", "fps", "num_frames", "group", "split",
+    "targets", "observed", "future_pose",
+)  # fmt: skip
+BATCH_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """One index of segments.
+
+    Attributes:
+        path: the file that was found.
+        columns: names of its columns.
+        num_rows: rows in it.
+        table: the rows themselves where they came as JSON; None for parquet, which is read in pieces.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    num_rows: int
+    table: pa.Table | None = None
+
+    def read_rows(self, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Whole columns as lists; one that the index lacks is a list of None."""
+        known = [name for name in columns if name in self.columns]
+        if self.table is not None:
+            table = self.table.select(known)
+        else:
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(self.path, columns=known)
+        return {name: table[name].to_pylist() if name in known else [None] * self.num_rows for name in columns}
+
+    def iter_tables(self, is_wanted: Sequence[bool], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Tables of the wanted rows, in the index's order, a few thousand rows at a time."""
+        import pyarrow as pa
+
+        start = 0
+        for table in self._iter_all(columns):
+            mask = is_wanted[start : start + table.num_rows]
+            start += table.num_rows
+            if any(mask):
+                yield table.filter(pa.array(mask, pa.bool_()))
+
+    def _iter_all(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.table is not None:
+            table = self.table if columns is None else self.table.select(columns)
+            for start in range(0, table.num_rows, BATCH_ROWS):
+                yield table.slice(start, BATCH_ROWS)
+            return
+        with pq.ParquetFile(self.path) as parquet:
+            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+    def sha256(self) -> str:
+        """The index file's hash: what a dataset made from it is bound to."""
+        with self.path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    def read_plan(self) -> dict[str, Any]:
+        """How the segments were made, where their folder says so; {} for a bare index file."""
+        for folder in (self.path.parent, self.path.parent.parent):
+            manifest = folder / MANIFEST_NAME
+            if manifest.is_file():
+                return json.loads(manifest.read_text(encoding="utf-8")).get("plan", {})
+        return {}
+
+
+def open_segments(path: Path) -> SegmentTable:
+    """Find and check an index: a parquet or JSON file, or the folder (or its metadata/) that holds one.
+
+    Raises:
+        SourceError: There is none, it is not finished, not readable, empty, or made by another tool.
+    """
+    index = _find_index(path)
+    table = _read_json_table(index) if index.suffix == ".json" else None
+    columns, num_rows = (tuple(table.column_names), table.num_rows) if table is not None else _read_shape(index)
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise SourceError(
+            f"{index} has no column {', '.join(missing)}: it was not made by this version of "
+            "prepare_video_segments.py; make the segments again"
+        )
+    if num_rows == 0:
+        raise SourceError(f"{index} lists no segment; see skipped.jsonl beside it for the reasons")
+    return SegmentTable(index, columns, num_rows, table)
+
+
+def _find_index(path: Path) -> Path:
+    candidates = [path] if path.suffix in (".parquet", ".json") else [path / INDEX_NAME, path / "metadata" / INDEX_NAME]
+    if path.suffix not in (".parquet", ".json"):
+        candidates += [folder / "segments.json" for folder in (path, path / "metadata")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    for folder in (path, *path.parents[:2]):
+        if (folder / PLAN_NAME).is_file() and not (folder / MANIFEST_NAME).is_file():
+            raise SourceError(f"the segments in {folder} are not finished; run prepare_video_segments.py again")
+    raise SourceError(
+        f"there is no index of segments at {path}; run prepare_video_segments.py, or pass --segments-path"
+    )
+
+
+def _read_shape(index: Path) -> tuple[tuple[str, ...], int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(index) as parquet:
+            return tuple(parquet.schema_arrow.names), parquet.metadata.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceError(f"{index} cannot be read as parquet ({error}); make the segments again") from error
+
+
+def _read_json_table(index: Path) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        rows = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{index} is not JSON ({error}); make the segments again") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SourceError(f"{index} is not a list of segments; pass the segments.json of prepare_video_segments.py")
+    try:
+        return pa.Table.from_pylist(rows, schema=None) if rows else pa.table({name: [] for name in REQUIRED})
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{index} mixes types in a column ({error}); make the segments again") from error

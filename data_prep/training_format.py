@@ -1,0 +1,200 @@
+"""The Hugging Face dataset -> the JSON that upstream's trainer and its peers read, and the truth that scoring reads.
+
+    qwen_video_dataset/{train,val,test} ──▶ {train,val,test}.json   one record a line
+                                        ──▶ truth.parquet           numbers by id, all splits
+                                        ──▶ dataset.json            copied
+
+Everything is streamed: no split is ever in memory. Segments that point into a recording (`--cut index`) go to
+`{train,val,test}.index.json`, since other readers ignore `video_start` and `video_end`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driving.errors import DrivingError
+from driving.ledger import MANIFEST_NAME, claim_output, dump_json, write_atomically
+from driving.options import option, parse_options
+from driving.records import check_record, conversations_from_messages
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict
+
+FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
+BATCH_ROWS = 1_000
+TRUTH_NAME = "truth.parquet"
+DATASET_NAME = "dataset.json"
+INDEX_KEYS = ("video_start", "video_end", "member", "frame_indices")
+TRUTH_COLUMNS = (
+    "clip_uuid", "start_second", "targets", "observed", "future_pose", "source", "country", "hour", "platform",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Write a driving dataset as training JSON (conversations), with the numeric truth beside it.
+
+    Reads qwen_video_dataset/, writes {train,val,test}.json, truth.parquet and dataset.json.
+    Running twice is safe: complete files are left untouched, half-written ones are written again.
+    """
+
+    dataset_dir: Path = option(Path("qwen_video_dataset"), help="dataset made by prepare_huggingface_dataset.py")
+    output_dir: Path = option(Path("qwen_video_dataset_training"), help="where the training files are written")
+    system: bool = option(True, help="keep the system turn; --no-system puts its text in front of the question")
+    overwrite_output: bool = option(False, help="delete what is in the output folder first")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The door's body: options in, exit code out."""
+    print(run(parse_options(ConvertOptions, argv))["message"])
+    return 0
+
+
+def run(options: ConvertOptions) -> dict[str, Any]:
+    """Convert the dataset, or find it converted.
+
+    Returns:
+        {"message": last line of output, "splits": rows of each}.
+
+    Raises:
+        DrivingError: The dataset is missing or not finished; see claim_output.
+    """
+    plan = plan_output(options)
+    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
+        if output.is_complete:
+            summary = output.manifest["summary"]
+            return {**summary, "message": f"{options.output_dir} is already complete: {_format_counts(summary)}"}
+        summary = write_training_files(options)
+        output.finish(summary)
+    return {**summary, "message": f"{_format_counts(summary)} written to {options.output_dir}"}
+
+
+def plan_output(options: ConvertOptions) -> dict[str, Any]:
+    """What decides the output's bytes: the dataset by its manifest, and the options.
+
+    Raises:
+        DrivingError: There is no finished dataset.
+    """
+    manifest = options.dataset_dir / MANIFEST_NAME
+    if not options.dataset_dir.is_dir():
+        raise DrivingError(f"there is no dataset at {options.dataset_dir}; run prepare_huggingface_dataset.py")
+    if not manifest.is_file() or not (options.dataset_dir / DATASET_NAME).is_file():
+        raise DrivingError(
+            f"the dataset in {options.dataset_dir} is not finished ({MANIFEST_NAME} is missing); "
+            "run prepare_huggingface_dataset.py again"
+        )
+    return {
+        "tool": "convert_to_training_format",
+        "format_version": FORMAT_VERSION,
+        "dataset_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "system": options.system,
+    }
+
+
+def write_training_files(options: ConvertOptions) -> dict[str, Any]:
+    """Write the JSON of every split, the truth, then dataset.json."""
+    from datasets import load_from_disk
+    from tqdm import tqdm
+
+    dataset = load_from_disk(str(options.dataset_dir))
+    counts = {}
+    with tqdm(total=sum(map(len, dataset.values())), unit=" rows", desc="convert", disable=None) as progress:
+        for name, split in dataset.items():
+            is_index = "video_start" in split.column_names and split.with_format("arrow")[:1]["video_start"][0].is_valid
+            path = options.output_dir / f"{name}{'.index' if is_index else ''}.json"
+            counts[name] = write_records(path, _iter_records(split, options.system, progress.update))
+    write_truth(options.output_dir / TRUTH_NAME, dataset)
+    with (
+        (options.dataset_dir / DATASET_NAME).open("rb") as source,
+        write_atomically(options.output_dir / DATASET_NAME) as target,
+    ):
+        shutil.copyfileobj(source, target)
+    return {"splits": counts}
+
+
+def write_records(path: Path, records: Iterator[dict[str, Any]]) -> int:
+    """Write a JSON list, one record a line, while the records arrive; returns how many there were."""
+    count = 0
+    with write_atomically(path, "w") as handle:
+        handle.write("[\n")
+        for record in records:
+            handle.write((",\n" if count else "") + dump_json(record))
+            count += 1
+        handle.write("\n]\n")
+    return count
+
+
+def _iter_records(split: Dataset, keep_system: bool, on_rows) -> Iterator[dict[str, Any]]:
+    columns = ["segment_uuid", "group", "messages", *(key for key in INDEX_KEYS if key in split.column_names)]
+    for batch in split.select_columns(columns).iter(batch_size=BATCH_ROWS):
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*map(batch.get, columns), strict=True)]
+        for row in rows:
+            yield format_record(row, keep_system=keep_system)
+        on_rows(len(rows))
+
+
+def format_record(row: dict[str, Any], *, keep_system: bool) -> dict[str, Any]:
+    """One row of the dataset -> one training record, checked.
+
+    Raises:
+        RecordError: The row's messages do not make a conversation.
+    """
+    record = {"id": row["segment_uuid"], "group": row["group"]}
+    record |= conversations_from_messages(row["messages"], keep_system=keep_system)
+    record |= {key: row[key] for key in INDEX_KEYS if row.get(key) not in (None, "")}
+    check_record(record)
+    return record
+
+
+def write_truth(path: Path, dataset: DatasetDict) -> None:
+    """Write the numbers that scoring reads, one row an id, all splits in one file.
+
+    Columns: id, split, group, targets (T, 2), observed (T, 2), future_pose (n, 3), the times of targets and poses in
+    seconds after the start of the answered window, mean target speed, and what is known of the recording.
+    """
+    import pyarrow.parquet as pq
+
+    writer = None
+    with write_atomically(path) as handle:
+        for name, split in dataset.items():
+            for table in split.with_format("arrow").iter(batch_size=BATCH_ROWS):
+                truth = build_truth(table, name)
+                if writer is None:
+                    writer = pq.ParquetWriter(handle, truth.schema, compression="zstd")
+                writer.write_table(truth)
+        if writer is None:
+            raise DrivingError(f"the dataset for {path} holds no row")
+        writer.close()
+
+
+def build_truth(table: pa.Table, split: str) -> pa.Table:
+    """One piece of a split -> its rows of truth.parquet."""
+    import pyarrow as pa
+
+    targets, poses = table["targets"].to_pylist(), table["future_pose"].to_pylist()
+    rates = table["video_fps"].to_pylist()
+    numbers, lists = pa.float64(), pa.list_(pa.float64())
+    columns = {
+        "id": table["segment_uuid"],
+        "split": pa.array([split] * table.num_rows, pa.string()),
+        "group": table["group"],
+        **{name: table[name] for name in TRUTH_COLUMNS if name in table.column_names},
+        "target_times_s": pa.array([_times(len(t), 0.5, fps) for t, fps in zip(targets, rates, strict=True)], lists),
+        "future_times_s": pa.array([_times(len(p), 0.0, fps) for p, fps in zip(poses, rates, strict=True)], lists),
+        "speed_mps": pa.array([sum(abs(v) for v, _ in pairs) / len(pairs) for pairs in targets], numbers),
+    }
+    return pa.table(columns).replace_schema_metadata(None)
+
+
+def _times(num: int, offset: float, fps: float) -> list[float]:
+    return [(index + offset) / fps for index in range(num)]
+
+
+def _format_counts(summary: dict[str, Any]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in summary["splits"].items()) + " records"
