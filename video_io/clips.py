@@ -70,7 +70,7 @@ def plan_clip(
     if start_s is None and stop_s is None and info.num_frames == num_frames:
         return np.arange(num_frames)
     if info.frame_times_us is None:
-        raise VideoError(f"{address} holds {info.num_frames} pictures without times; {num_frames} were asked for")
+        raise VideoError(f"{address} holds {info.num_frames} frames without times; {num_frames} were asked for")
     times_us = info.frame_times_us
     start_us = int(times_us[0]) if start_s is None else to_us(start_s)
     grid_us = start_us + np.round(np.arange(num_frames) * 1e6 / fps).astype(np.int64)

@@ -90,7 +90,9 @@ def iter_decoded(
             yield index, _read_picture_frame(Path(address.path) / address.frames[index])
         return
     with open_video(address, num_threads) as (container, stream):
-        for start, run in plan_runs(wanted, np.flatnonzero(info.is_key_frame)):
+        # A bare stream cannot be seeked: its frames are only counted.
+        keys = np.flatnonzero(info.is_key_frame) if info.pts is not None else np.zeros(1, dtype=np.int64)
+        for start, run in plan_runs(wanted, keys):
             yield from _decode_run(address, container, stream, info, start, run)
 
 
@@ -142,8 +144,8 @@ def _decode_run(
         if following is None:
             return
         expected = following
-    seconds = info.frame_times_us[expected] / 1e6
-    raise VideoError(f"{address} cannot be decoded at frame {expected} ({seconds:.3f} s): it is damaged there")
+    seconds = "" if info.frame_times_us is None else f" ({info.frame_times_us[expected] / 1e6:.3f} s)"
+    raise VideoError(f"{address} cannot be decoded at frame {expected}{seconds}: it is damaged there")
 
 
 def _check_frame(address: VideoAddress, info: VideoInfo, index: int, frame: av.VideoFrame) -> None:
@@ -165,7 +167,10 @@ def _number_frames(
     container: av.container.InputContainer, stream: av.VideoStream, info: VideoInfo
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode on from where the container is; a frame's number is found by its timestamp."""
-    for frame in container.decode(stream):
+    for count, frame in enumerate(container.decode(stream)):
+        if info.pts is None:
+            yield count, frame
+            continue
         if frame.pts is None:
             continue
         index = int(np.searchsorted(info.pts, frame.pts))

@@ -6,6 +6,7 @@ F = frames that the decoder will show, in presentation order.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,8 +30,9 @@ class VideoInfo:
 
     Attributes:
         height, width: of a frame as it is meant to be seen (after rotation).
-        pts: (F,) int64, presentation times in units of `time_base`, strictly increasing; None for a picture folder.
-        frame_times_us: (F,) int64, the same in microseconds; None for a picture folder, which tells no time.
+        pts: (F,) int64, presentation times in units of `time_base`, strictly increasing; None for a picture folder and
+            for a bare stream (video.hevc), which tell no time.
+        frame_times_us: (F,) int64, the same in microseconds, or None.
         is_key_frame: (F,) bool; decoding can start there.
         decode_order: (F,) int64, which frame each packet of the file holds; differs from 0..F-1 where B-frames are.
         time_base: seconds per unit of `pts`.
@@ -71,10 +73,13 @@ def probe_video(address: VideoAddress) -> VideoInfo:
         stored_height, stored_width = stream.codec_context.height, stream.codec_context.width
         track_id = stream.id if "mp4" in container.format.name else None
         pts, is_key = _read_packets(address, container, stream)
-    order = np.argsort(pts, kind="stable")
-    pts, is_key = pts[order], is_key[order]
-    _check_increasing(pts, time_base, address)
-    times_us = _to_us(pts, time_base)
+    if pts is None:
+        order, times_us = np.arange(len(is_key)), None
+    else:
+        order = np.argsort(pts, kind="stable")
+        pts, is_key = pts[order], is_key[order]
+        _check_increasing(pts, time_base, address)
+        times_us = _to_us(pts, time_base)
     rotation = 0 if track_id is None else read_rotation(address, track_id)
     is_upright = rotation % 180 == 0
     return VideoInfo(
@@ -85,7 +90,7 @@ def probe_video(address: VideoAddress) -> VideoInfo:
         is_key_frame=is_key,
         decode_order=np.argsort(order, kind="stable"),
         time_base=time_base,
-        fps_median=median_rate_hz(times_us),
+        fps_median=0.0 if times_us is None else median_rate_hz(times_us),
         rotation=rotation,
         codec=codec,
     )
@@ -108,6 +113,8 @@ def open_video(
                 stream.thread_type = "AUTO"
                 yield container, stream
         except av.error.FFmpegError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # it is what is being written that failed
             raise VideoError(
                 f"{address} cannot be read as a video ({error.strerror}): it is cut short or damaged; download it again"
             ) from error
@@ -125,9 +132,9 @@ def _find_stream(container: av.container.InputContainer, address: VideoAddress) 
 
 def _read_packets(
     address: VideoAddress, container: av.container.InputContainer, stream: av.VideoStream
-) -> tuple[np.ndarray, np.ndarray]:
-    """(pts, is_key) of the shown packets in file order."""
-    pts: list[int] = []
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """(pts, is_key) of the shown packets in file order; no pts for a bare stream, which has none at all."""
+    pts: list[int | None] = []
     is_key: list[bool] = []
     num_packets = 0
     for packet in container.demux(stream):
@@ -138,8 +145,6 @@ def _read_packets(
             raise VideoError(f"{address} breaks off in the middle of frame {num_packets - 1}; download it again")
         if packet.is_discard:
             continue  # an edit list hides it; the decoder does not show it either
-        if packet.pts is None:
-            raise VideoError(f"{address} has no timestamp at frame {len(pts)}; remux it into mp4")
         pts.append(packet.pts)
         is_key.append(packet.is_keyframe)
     if num_packets < stream.frames:
@@ -149,7 +154,10 @@ def _read_packets(
         )
     if not pts:
         raise VideoError(f"{address} holds no frame; download it again")
-    return np.array(pts, dtype=np.int64), np.array(is_key, dtype=bool)
+    num_untimed = pts.count(None)
+    if 0 < num_untimed < len(pts):
+        raise VideoError(f"{address} has no timestamp at frame {pts.index(None)}; remux it into mp4")
+    return None if num_untimed else np.array(pts, dtype=np.int64), np.array(is_key, dtype=bool)
 
 
 def _check_increasing(pts: np.ndarray, time_base: Fraction, address: VideoAddress) -> None:

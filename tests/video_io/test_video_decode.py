@@ -144,3 +144,17 @@ def test_a_turned_video_is_shown_upright(tmp_path):
     assert frame.shape == (64, 48, 3)
     assert frame[:24].mean() > 190 > 10 > frame[40:].mean()
     assert decode_frames(VideoAddress(str(path)), [0], size=(32, 16)).shape == (1, 32, 16, 3)
+
+
+def test_a_bare_stream_without_times_is_counted(tmp_path, draw_video, read_numbers):
+    path = tmp_path / "video.h264"
+    with av.open(draw_video(20, key_interval=5).path) as source, av.open(str(path), "w", format="h264") as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    address = VideoAddress(str(path))
+    info = probe_video(address)
+    assert (info.num_frames, info.frame_times_us, info.height, info.width) == (20, None, 48, 64)
+    assert read_numbers(decode_frames(address, [0, 13, 19])) == [0, 13, 19]

@@ -31,7 +31,7 @@ def test_a_clip_of_a_folder_is_named_by_frame_numbers(pictures, read_numbers):
 
 
 def test_a_folder_without_numbers_cannot_be_cut_by_time(pictures):
-    with pytest.raises(VideoError, match="holds 5 pictures without times; 2 were asked for"):
+    with pytest.raises(VideoError, match="holds 5 frames without times; 2 were asked for"):
         read_clip(pictures.path, fps=10, num_frames=2, start_s=0.0)
 
 
