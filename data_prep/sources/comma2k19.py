@@ -9,7 +9,8 @@
 Positions and velocities are ECEF, orientations quaternions (w, x, y, z) device -> ECEF; the device looks along x, with
 y right and z down. It sits behind the windscreen tilted against the car (3.8 degrees in the published example), so
 "forward" is not its x axis: see `estimate_mount`. Segments of one drive (a route) are one group.
-video.hevc is a bare stream without times: frame i was taken at frame_times[i].
+video.hevc is a bare stream without times: frame i was taken at frame_times[i]. A video.mp4 beside it (the same stream
+remuxed, `ffmpeg -framerate 20 -i video.hevc -c copy video.mp4`) is read in its place.
 
 Source: github.com/commaai/comma2k19, README.md.
 """
@@ -29,7 +30,7 @@ from driving.recording import Recording, RecordingRef, VideoAddress
 from driving.rotation import quaternions_from_matrices, rotation_matrices
 
 POSE = "global_pose"
-VIDEO_NAME = "video.hevc"
+VIDEO_NAMES = ("video.mp4", "video.hevc")
 ROUTE = re.compile(r"[0-9a-f]{16}[|_]\d{4}-\d\d-\d\d--\d\d-\d\d-\d\d")
 BODY_FROM_DEVICE = np.diag([1.0, -1.0, -1.0])
 FIRST_ECCENTRICITY_SQUARED = 6.69437999014e-3  # of the WGS 84 ellipsoid
@@ -42,7 +43,7 @@ class Comma2k19:
     """comma2k19 segments: each is a recording, its route is the group."""
 
     name = "comma2k19"
-    layout = f"folders with {POSE}/frame_times beside {VIDEO_NAME}, at most three levels down"
+    layout = f"folders with {POSE}/frame_times beside {VIDEO_NAMES[1]}, at most three levels down"
 
     def recognises(self, root: Path) -> bool:
         return bool(_find_segments(root))
@@ -65,8 +66,8 @@ class Comma2k19:
                 recording_id=recording_id,
                 source=self.name,
                 group=route or recording_id,
-                place={"folder": str(folder)},
-                fault="" if (folder / VIDEO_NAME).is_file() else f"no {VIDEO_NAME} in {folder}; download the segment",
+                place={"folder": str(folder), "video": _find_video(folder)},
+                fault="" if _find_video(folder) else f"no {VIDEO_NAMES[1]} in {folder}; download the segment",
             )
             for recording_id, folder, (route, _) in zip(ids, segments, names, strict=True)
         ]
@@ -83,13 +84,18 @@ class Comma2k19:
         folder = Path(ref.place["folder"])
         motion = read_motion(folder)
         times_us = motion.timestamps_us
-        return Recording(ref, VideoAddress(str(folder / VIDEO_NAME)), times_us, int(times_us[0]), motion)
+        return Recording(ref, VideoAddress(ref.place["video"]), times_us, int(times_us[0]), motion)
 
 
 def _find_segments(root: Path) -> list[Path]:
     """Segment folders: `root`, or one, two or three levels below it (segment, route, chunk)."""
     levels = ["", "*/", "*/*/", "*/*/*/"]
     return sorted(path.parent.parent for level in levels for path in root.glob(f"{level}{POSE}/frame_times"))
+
+
+def _find_video(folder: Path) -> str:
+    """The path of a segment's video, "" where there is none."""
+    return next((str(folder / name) for name in VIDEO_NAMES if (folder / name).is_file()), "")
 
 
 def _name_segment(folder: Path) -> tuple[str, str]:
@@ -109,6 +115,9 @@ def read_motion(folder: Path) -> EgoMotion:
     position = _read_array(folder, "frame_positions", (3,))
     orientation = _read_array(folder, "frame_orientations", (4,))
     velocity = _read_array(folder, "frame_velocities", (3,))
+    for name, array in [("positions", position), ("orientations", orientation), ("velocities", velocity)]:
+        if len(array) != len(times):
+            raise MotionError(f"{folder}: frame_{name} holds {len(array)} rows, frame_times holds {len(times)}")
     if not np.isfinite(times).all():
         raise MotionError(f"{folder / POSE / 'frame_times'} holds a time that is not finite")
     first = position[np.isfinite(position).all(axis=1)][:1]
