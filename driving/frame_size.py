@@ -45,9 +45,10 @@ def plan_frame_size(
     # Sides from half to twice the ideal hold every size worth having.
     for rows in range(max(1, floor(ideal_height / factor / 2)), ceil(2 * ideal_height / factor) + 2):
         h = rows * factor
-        for columns in {max(1, floor(h * aspect / factor)), max(1, ceil(h * aspect / factor))}:
+        most_columns = floor(limit_px / h / factor)
+        for columns in {floor(h * aspect / factor), ceil(h * aspect / factor), most_columns}:
             w = columns * factor
-            if h * w > limit_px:
+            if not 1 <= columns <= most_columns:
                 continue
             distortion = abs(log(w / h / aspect))
             candidates.append((distortion <= log(1 + MAX_ASPECT_ERROR), h * w, distortion, h, w))

@@ -167,7 +167,11 @@ def claim_output(folder: Path, plan: dict[str, Any], *, overwrite: bool = False)
     Raises:
         LedgerError: Another plan (names the first difference), a stranger's folder, or another writer.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    plan = json.loads(dump_json(plan))  # as it will be read back: a tuple is a list
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LedgerError(f"{folder} cannot be a folder, a file stands in its way; choose another") from error
     with _lock(folder):
         if overwrite:
             _empty(folder)

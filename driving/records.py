@@ -136,7 +136,7 @@ def media_paths(record: Record, kind: str) -> list[str]:
     value = record.get(kind)
     if value is None:
         return []
-    return [value] if isinstance(value, str) else list(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def check_record(record: Record) -> None:
@@ -148,7 +148,12 @@ def check_record(record: Record) -> None:
     Raises:
         RecordError: What is wrong, with the record's id.
     """
+    if not isinstance(record, dict):
+        raise RecordError(f"a training record is {type(record).__name__}, not an object: {str(record)[:80]!r}")
     name = record_name(record)
+    for kind in MEDIA:
+        if not all(isinstance(path, str) for path in media_paths(record, kind)):
+            raise RecordError(f"{name}: {kind} must be a path or a list of paths, got {str(record[kind])[:80]!r}")
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise RecordError(f"{name} has no conversations")
@@ -177,6 +182,8 @@ def record_name(record: Record) -> str:
     """How a record is called in messages: its id, else its first file, else "a record"."""
     for key in ("id", *MEDIA):
         value = record.get(key)
-        if value:
-            return str(value if isinstance(value, str) else value[0])
+        if isinstance(value, list | tuple):
+            value = value[0] if value else None
+        if value not in (None, ""):  # an id may be the number 0
+            return str(value)
     return "a record without id"
