@@ -40,9 +40,14 @@ def list_merger_names(model: nn.Module) -> list[str]:
 
 
 def count_parameters(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """{part: (trainable, all)}, a tied head counted once. Works under ZeRO-3, where a shard hides its true size."""
+    """{part: (trainable, all)}; a tied head and a module that peft trains in copy are counted once.
+
+    Under ZeRO-3 a shard hides its true size; DeepSpeed keeps it beside.
+    """
     counts = dict.fromkeys(PARTS, (0, 0))
     for name, parameter in model.named_parameters():
+        if ".original_module." in name:
+            continue
         size = getattr(parameter, "ds_numel", parameter.numel())
         trainable, total = counts[part_of(name)]
         counts[part_of(name)] = (trainable + size * parameter.requires_grad, total + size)

@@ -19,6 +19,8 @@ from typing import Any
 from driving.errors import DrivingError, run_main
 from driving.ledger import check_bad_fraction, claim_output, write_json, write_ledger
 
+# Before torch is loaded: threads that wait must sleep. Spinning ones make a step on shared cores a hundred times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 CACHE_LIMIT_BYTES = 2 * 2**30
 
 

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Full fine-tuning on one-second driving clips. FINETUNE.md explains every number.
+#
+#   ./train_physical_ai.sh
+#   EPOCHS=1 BATCH_SIZE=2 ./train_physical_ai.sh --report_to tensorboard
+#   DRY_RUN=1 ./train_physical_ai.sh
+#
+# Run it again after an interruption: it continues from the newest complete checkpoint in OUTPUT_DIR.
+# Trailing arguments win over everything here.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/launch.sh
+DEFAULT_DEEPSPEED_CONFIG=qwen-vl-finetune/scripts/zero3.json # where a GPU is; without one, plain data parallel
+
+OPTIONAL=()
+optional --max_steps "${MAX_STEPS:-}"
+optional --video_frame_pixels "${VIDEO_FRAME_PIXELS:-}"
+optional --video_max_pixels "${VIDEO_MAX_PIXELS:-}"
+optional --video_min_pixels "${VIDEO_MIN_PIXELS:-}"
+optional --max_pixels "${MAX_PIXELS:-}"
+optional --min_pixels "${MIN_PIXELS:-}"
+optional --run_name "${RUN_NAME:-}"
+optional --save_steps "${SAVE_STEPS:-}"
+optional --report_to "${REPORT_TO:-}"
+
+launch \
+  --model_name_or_path "${MODEL_PATH:-Qwen/Qwen3-VL-4B-Instruct}" \
+  --dataset_use "${DATASET:-physical_ai_driving}" \
+  --output_dir "${OUTPUT_DIR:-checkpoints/physical_ai_driving}" \
+  --tune_mm_vision False \
+  --tune_mm_mlp True \
+  --tune_mm_llm True \
+  --learning_rate "${LEARNING_RATE:-1e-5}" \
+  --per_device_train_batch_size "${BATCH_SIZE:-2}" \
+  --gradient_accumulation_steps "${GRAD_ACCUM_STEPS:-4}" \
+  --num_train_epochs "${EPOCHS:-3}" \
+  --lr_scheduler_type cosine \
+  --warmup_ratio 0.03 \
+  --model_max_length "${MODEL_MAX_LENGTH:-4096}" \
+  --precision "${PRECISION:-auto}" \
+  --gradient_checkpointing "${GRADIENT_CHECKPOINTING:-True}" \
+  --attn_implementation "${ATTN_IMPLEMENTATION:-}" \
+  --video_fps "${VIDEO_FPS:-30}" \
+  --video_max_frames "${VIDEO_MAX_FRAMES:-32}" \
+  --video_min_frames "${VIDEO_MIN_FRAMES:-16}" \
+  --save_total_limit "${SAVE_TOTAL_LIMIT:-2}" \
+  --report_to "none" \
+  "${OPTIONAL[@]}" \
+  "$@"
