@@ -110,17 +110,22 @@ def check_coverage(motion: EgoMotion, start_us: int, stop_us: int, max_gap_s: fl
             f"ego motion covers {times[0] / US_PER_S:.3f} to {times[-1] / US_PER_S:.3f} s, "
             f"the window needs {start_us / US_PER_S:.3f} to {stop_us / US_PER_S:.3f} s"
         )
-    first = int(np.searchsorted(times, start_us, side="right")) - 1
-    last = int(np.searchsorted(times, stop_us, side="left"))
-    if last > first:
-        gaps_s = np.diff(times[first : last + 1]) / US_PER_S
-        if gaps_s.max() > max_gap_s:
-            at_s = times[first + int(np.argmax(gaps_s))] / US_PER_S
-            raise MotionError(f"ego motion has a gap of {gaps_s.max():.3f} s at {at_s:.3f} s (allowed {max_gap_s} s)")
-    is_bad = ~motion.is_finite[first : last + 1]
+    rows = _rows_around(motion, start_us, stop_us)
+    gaps_s = np.diff(times[rows]) / US_PER_S
+    if gaps_s.max(initial=0.0) > max_gap_s:
+        at_s = times[rows.start + int(np.argmax(gaps_s))] / US_PER_S
+        raise MotionError(f"ego motion has a gap of {gaps_s.max():.3f} s at {at_s:.3f} s (allowed {max_gap_s} s)")
+    is_bad = ~motion.is_finite[rows]
     if is_bad.any():
-        row = first + int(np.argmax(is_bad))
+        row = rows.start + int(np.argmax(is_bad))
         raise MotionError(f"ego motion is not finite at row {row} ({times[row] / US_PER_S:.3f} s)")
+
+
+def _rows_around(motion: EgoMotion, start_us: int, stop_us: int) -> slice:
+    """The rows of [start, stop], with the one before and the one after where no row is exactly there."""
+    times = motion.timestamps_us
+    first = int(np.searchsorted(times, start_us, side="right")) - 1
+    return slice(first, int(np.searchsorted(times, stop_us, side="left")) + 1)
 
 
 def sample_motion(
@@ -143,22 +148,20 @@ def sample_motion(
     check_coverage(motion, window.start_us, window.stop_us, max_gap_s)
     velocity = np.interp(instants_us, motion.timestamps_us, motion.speed_mps)
     if curvature == "column":
-        kappa = _column_curvature(motion, instants_us)
+        kappa = _column_curvature(motion, window, instants_us)
     else:
         reach_us = _reach(motion, window, max_gap_s)
         kappa = _pose_curvature(motion, instants_us, velocity, reach_us)
-    if not np.isfinite(velocity).all():
-        raise MotionError(f"ego motion gives no speed at {window.start_us / US_PER_S:.3f} s: a neighbouring row is bad")
     return Trajectory(velocity, hold_while_standing(velocity, kappa))
 
 
-def _column_curvature(motion: EgoMotion, instants_us: np.ndarray) -> np.ndarray:
+def _column_curvature(motion: EgoMotion, window: Window, instants_us: np.ndarray) -> np.ndarray:
     if motion.curvature_per_m is None:
         raise MotionError("ego motion has no curvature column; use --curvature pose")
-    values = np.interp(instants_us, motion.timestamps_us, motion.curvature_per_m)
-    if not np.isfinite(values).all():
+    is_bad = ~np.isfinite(motion.curvature_per_m[_rows_around(motion, window.start_us, window.stop_us)])
+    if is_bad.any():
         raise MotionError("ego motion curvature column is not finite in the window; use --curvature pose")
-    return values
+    return np.interp(instants_us, motion.timestamps_us, motion.curvature_per_m)
 
 
 def _reach(motion: EgoMotion, window: Window, max_gap_s: float) -> tuple[int, int]:
