@@ -1,0 +1,76 @@
+"""Run one function over many jobs on several processes that die with their parent.
+
+Results come in the order of completion. A killed parent leaves no writer behind; Ctrl-C reaches the parent alone, which
+lets the jobs in work finish.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+from driving.errors import DrivingError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+JOBS_PER_WORKER = 2  # submitted ahead: enough to keep a worker busy, few enough to stop quickly
+
+
+def count_cores() -> int:
+    """Cores that this process may use: a container may be given fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+    """Yield function(job) for every job, as they finish; with one worker, in this process and in order.
+
+    Raises:
+        DrivingError: A worker was killed from outside.
+        Exception: Whatever `function` raised; jobs not yet begun are dropped, those in work finish.
+    """
+    if workers <= 1:
+        yield from map(function, jobs)
+        return
+    # Fresh processes rather than forks: a fork would inherit the lock on the output folder and outlive its parent's.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        yield from _run_ahead(pool, function, iter(jobs), workers * JOBS_PER_WORKER)
+    except BrokenProcessPool as error:
+        raise DrivingError(
+            "a worker process was killed (out of memory?); run the same command again to continue, "
+            "with fewer --workers if it happens again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run_ahead(
+    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterator[Job], num_ahead: int
+) -> Iterator[Result]:
+    running: set[Future] = {pool.submit(function, job) for job in islice(jobs, num_ahead)}
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            result = future.result()
+            running |= {pool.submit(function, job) for job in islice(jobs, 1)}
+            yield result
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

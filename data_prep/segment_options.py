@@ -1,0 +1,92 @@
+"""What a user can choose when recordings are cut into segments. Light: `--help` imports nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from driving.ego_motion import MAX_GAP_S
+from driving.frame_size import FRAME_PIXELS
+from driving.ledger import MAX_BAD_FRACTION
+from driving.options import option
+
+AUTO = "auto"
+CUTS = ("resized", "copy", "index")
+SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "folder")
+FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
+DEFAULT_FPS = 30.0
+
+
+def parse_fps(text: str) -> float | str:
+    """ "auto", or a rate above zero."""
+    if text == AUTO:
+        return AUTO
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not 0 < fps <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a frame rate in Hz nor auto")
+    return fps
+
+
+def parse_positive(text: str) -> float:
+    """A finite number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return value
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Cut driving recordings into short clips, each paired with the motion of the second after it.
+
+    Reads physical_ai_data/, writes qwen_video_segments/: video_segments/*.mp4, then metadata/segments.parquet
+    (the index: paths, times, labels), and skipped.jsonl with what could not be used and why.
+    Running twice is safe: finished recordings are kept, a half-written one is cut again.
+    """
+
+    input_dir: Path = option(Path("physical_ai_data"), help="where the recordings are")
+    output_dir: Path = option(Path("qwen_video_segments"), help="where the segments go")
+    max_clips: int = option(0, help="take only the first so many recordings, by id; 0 means all")
+    fps: float | str = option(
+        DEFAULT_FPS,
+        unit="Hz",
+        parse=parse_fps,
+        help="frames a second of a segment; auto: what most recordings can give",
+    )
+    duration: float = option(
+        1.0, unit="s", parse=parse_positive, help="length of a segment, and of the future it must predict"
+    )
+    cut: str = option(
+        "resized",
+        choices=CUTS,
+        help="resized: small files at the training frame size; copy: full resolution; index: no files, rows point into "
+        "the recordings",
+    )
+    source: str = option(AUTO, choices=SOURCE_NAMES, help="recording format; auto looks at the folder")
+    camera: str = option("", help="which camera, where the format has several; default: its front camera")
+    video_frame_pixels: int = option(FRAME_PIXELS, unit="px", help="area of a frame for --cut resized")
+    frame_tolerance: float = option(
+        FRAME_TOLERANCE, parse=parse_positive,
+        help="how far a recorded frame may lie from its nominal instant, in frame intervals",
+    )  # fmt: skip
+    max_gap_s: float = option(
+        MAX_GAP_S, unit="s", parse=parse_positive, help="longest gap in the ego motion of a segment"
+    )
+    curvature: str = option(
+        "pose", choices=("pose", "column"),
+        help="pose: heading change per metre driven; column: the dataset's own value, which leads by 30-40 ms",
+    )  # fmt: skip
+    max_bad_fraction: float = option(
+        MAX_BAD_FRACTION,
+        help="fail at the end when more of the recordings, or of the segments (and more than 3), are bad",
+    )
+    workers: int = option(0, help="processes; 0 means one for each core")
+    allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")
+    overwrite_output: bool = option(False, help="replace an output folder made with other options or from other input")

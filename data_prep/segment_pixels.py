@@ -1,0 +1,92 @@
+"""Write the pixels of a recording's segments: decoded once, whatever the number of segments.
+
+frames, in order ──scale──▶ every segment that shows this frame ──encode──▶ one small file each
+packets          ─────────▶ a segment whose frames stand alone  ──copy────▶ the recording's own bits
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from driving.ledger import write_atomically
+from driving.recording import VideoAddress
+from video_io import VideoEncoder, VideoInfo, check_copyable, copy_range
+from video_io.decode import iter_decoded
+from video_io.scale import FrameScaler
+
+RESIZED_CRF = 18
+COPY_CRF = 14
+# What an mp4 may hold and every reader of the training JSON can decode.
+COPYABLE_CODECS = ("h264", "hevc")
+
+
+@dataclass(frozen=True)
+class SegmentFile:
+    """A file to write: the frames it shows, strictly increasing indices into the recording."""
+
+    path: Path
+    frame_indices: np.ndarray
+
+
+def encode_segments(
+    address: VideoAddress,
+    info: VideoInfo,
+    files: Sequence[SegmentFile],
+    *,
+    fps: float,
+    size: tuple[int, int],
+    crf: int,
+    num_threads: int = 1,
+) -> None:
+    """Decode the recording once and encode each segment at a constant `fps`, scaled to (height, width) `size`.
+
+    Raises:
+        VideoError: A frame cannot be decoded; files begun are not left behind, whole ones are.
+        LedgerError: The disk is full.
+    """
+    uses: dict[int, list[int]] = defaultdict(list)
+    for number, file in enumerate(files):
+        for index in file.frame_indices:
+            uses[int(index)].append(number)
+    scale = FrameScaler(size, "yuv420p", rotation=info.rotation)
+    unfinished: dict[int, tuple[io.BytesIO, VideoEncoder]] = {}
+    for index, frame in iter_decoded(address, sorted(uses), info=info, num_threads=num_threads):
+        scaled = scale(frame)
+        for number in uses[index]:
+            if number not in unfinished:
+                buffer = io.BytesIO()  # one or two segments are open at a time, of a few hundred kilobytes each
+                unfinished[number] = buffer, VideoEncoder(buffer, (scaled.height, scaled.width), fps, crf=crf)
+            buffer, encoder = unfinished[number]
+            encoder.write(scaled)
+            if index == files[number].frame_indices[-1]:
+                del unfinished[number]
+                encoder.close()
+                with write_atomically(files[number].path) as target:
+                    target.write(buffer.getbuffer())
+
+
+def copy_segments(
+    address: VideoAddress, info: VideoInfo, files: Sequence[SegmentFile], *, fps: float, num_threads: int = 1
+) -> None:
+    """Write segments at full resolution, even sides: packets copied where frames are contiguous and stand alone, else
+    encoded (an odd side is scaled down by one pixel, since yuv420p has none).
+    """
+    size = info.height // 2 * 2, info.width // 2 * 2
+    is_plain = info.rotation == 0 and info.codec in COPYABLE_CODECS and size == (info.height, info.width)
+    others = []
+    for file in files:
+        start, num_frames = int(file.frame_indices[0]), len(file.frame_indices)
+        is_contiguous = int(file.frame_indices[-1]) - start == num_frames - 1
+        if is_plain and is_contiguous and check_copyable(info, start, num_frames):
+            with write_atomically(file.path) as target:
+                copy_range(address, info, start, num_frames, target)
+        else:
+            others.append(file)
+    if others:
+        encode_segments(address, info, others, fps=fps, size=size, crf=COPY_CRF, num_threads=num_threads)

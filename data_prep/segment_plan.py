@@ -1,0 +1,159 @@
+"""Decide which segments a recording gives: frames and labels of each. Nothing is decoded, nothing is written.
+
+frame times, motion ──plan_segments──▶ windows ──choose_frames──▶ frame indices ┐
+                                               ──label_segment──▶ labels        ├─▶ Segment, or a Skip with the reason
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_prep.segment_labels import SegmentLabels, label_segment
+from driving.clock import US_PER_S, SegmentTimes, plan_grid, plan_segments, to_us
+from driving.errors import DrivingError, MotionError, VideoError
+from driving.ledger import Skip
+from driving.recording import Recording
+from driving.sampling import choose_frames, median_rate_hz
+
+MIN_RATE_FRACTION = 0.95  # a recording may be this much slower than the rate asked for
+MAX_JUMP_S = 2.0  # a camera that pauses for longer has a broken clock, not a dropped frame
+EDGE = "edge"  # the stage of a skip that is no fault: camera and motion begin or end inside the segment
+
+
+@dataclass(frozen=True)
+class SegmentRules:
+    """What decides the segments of a recording.
+
+    Attributes:
+        fps: frames a second of a segment.
+        duration_s: length of the input window, and of the target window after it.
+        frame_tolerance: of a frame interval, the largest distance between a frame and its nominal instant.
+        max_gap_s, curvature: see `driving.ego_motion.sample_motion`.
+    """
+
+    fps: float
+    duration_s: float
+    frame_tolerance: float
+    max_gap_s: float
+    curvature: str
+
+    @property
+    def num_frames(self) -> int:
+        return max(1, round(self.fps * self.duration_s))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment that can be cut.
+
+    Attributes:
+        id: `<recording>_seg_<number>`.
+        frame_indices: (T,) int64 into the recording's frames, strictly increasing.
+        labels: None where the recording has no motion.
+    """
+
+    id: str
+    times: SegmentTimes
+    start_s: float
+    frame_indices: np.ndarray
+    labels: SegmentLabels | None
+
+
+def plan_recording(
+    recording: Recording, frame_times_us: np.ndarray, rules: SegmentRules
+) -> tuple[list[Segment], list[Skip]]:
+    """Plan all segments of one recording.
+
+    Args:
+        frame_times_us: (F,) int64 on the recording's clock.
+
+    Raises:
+        DrivingError: The recording as a whole cannot be used: its times are broken, or its rate is too low.
+    """
+    check_frame_times(frame_times_us, recording.ref.recording_id)
+    check_rate(frame_times_us, rules.fps, recording.ref.recording_id)
+    clock_zero_us = int(frame_times_us[0]) if recording.clock_zero_us is None else recording.clock_zero_us
+    interval_us = round(float(np.median(np.diff(frame_times_us))))
+    windows = plan_segments(clock_zero_us, int(frame_times_us[-1]) + interval_us, to_us(rules.duration_s))
+    if not windows:
+        raise DrivingError(
+            f"{recording.ref.recording_id} shows {(frame_times_us[-1] - clock_zero_us) / US_PER_S:.2f} s; a segment "
+            f"and its future need {2 * rules.duration_s:g} s"
+        )
+    segments: list[Segment] = []
+    skips: list[Skip] = []
+    for times in windows:
+        planned = _plan_segment(recording, frame_times_us, times, rules)
+        (segments if isinstance(planned, Segment) else skips).append(planned)
+    return segments, skips
+
+
+def _plan_segment(
+    recording: Recording, frame_times_us: np.ndarray, times: SegmentTimes, rules: SegmentRules
+) -> Segment | Skip:
+    segment_id = f"{recording.ref.recording_id}_seg_{times.index:02d}"
+    start_s = times.index * rules.duration_s
+    grid_us = plan_grid(times.observed, rules.fps)
+    if len(frame_times_us) < len(grid_us):
+        reason = f"the recording has {len(frame_times_us)} frames, a segment needs {len(grid_us)}"
+        return Skip(segment_id, "frames", reason, {"start_second": start_s})
+    indices, worst_us = choose_frames(frame_times_us, grid_us)
+    allowed_us = rules.frame_tolerance * US_PER_S / rules.fps
+    if worst_us > allowed_us:
+        is_edge = frame_times_us[0] > grid_us[0] + allowed_us
+        reason = f"a frame is {worst_us / 1e3:.1f} ms from its instant, {allowed_us / 1e3:.1f} ms are allowed"
+        return Skip(segment_id, EDGE if is_edge else "frames", reason, {"start_second": start_s})
+    labels = None
+    motion = recording.ego_motion
+    if motion is not None:
+        try:
+            labels = label_segment(motion, times, rules.fps, max_gap_s=rules.max_gap_s, curvature=rules.curvature)
+        except MotionError as error:
+            motion_end_us = int(motion.timestamps_us[-1])
+            is_edge = times.target.stop_us > motion_end_us >= frame_times_us[-1]
+            return Skip(segment_id, EDGE if is_edge else "label", str(error), {"start_second": start_s})
+    return Segment(segment_id, times, start_s, indices, labels)
+
+
+def check_frame_times(frame_times_us: np.ndarray, recording_id: str) -> None:
+    """Raise unless frame times increase and never jump by more than two seconds.
+
+    Raises:
+        VideoError: With the frame where they repeat, go backwards or jump.
+    """
+    if len(frame_times_us) < 2:
+        raise VideoError(f"{recording_id} has {len(frame_times_us)} frames; a recording of two or more is needed")
+    steps = np.diff(frame_times_us)
+    for is_wrong, what in ((steps < 0, "go back"), (steps == 0, "repeat"), (steps > MAX_JUMP_S * US_PER_S, "jump")):
+        if is_wrong.any():
+            row = int(np.argmax(is_wrong))
+            raise VideoError(
+                f"{recording_id}: frame times {what} after frame {row}: {frame_times_us[row] / US_PER_S:.3f} s, then "
+                f"{frame_times_us[row + 1] / US_PER_S:.3f} s"
+            )
+
+
+def check_rate(frame_times_us: np.ndarray, fps: float, recording_id: str) -> None:
+    """Raise where the recording has too few frames a second, and say how many it can give.
+
+    Raises:
+        VideoError: The median rate is below 0.95 fps.
+    """
+    rate_hz = median_rate_hz(frame_times_us)
+    if rate_hz < MIN_RATE_FRACTION * fps:
+        highest = highest_rate(rate_hz)
+        raise VideoError(
+            f"{recording_id} was recorded at {rate_hz:.2f} frames a second, this run asks for {fps:g}; "
+            f"pass --fps {highest:g} or --fps auto"
+        )
+
+
+def highest_rate(rate_hz: float) -> float:
+    """The highest whole rate that a recording can give: 9.62 -> 10, 29.97 -> 30, 14.3 -> 14; below 1 Hz its own."""
+    if rate_hz < 1:
+        return math.floor(rate_hz * 1000) / 1000
+    nearest = round(rate_hz)
+    return float(nearest if rate_hz >= MIN_RATE_FRACTION * nearest else math.floor(rate_hz))

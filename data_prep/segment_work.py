@@ -1,0 +1,156 @@
+"""The unit of work: one recording, from its address to its segment files and its part file.
+
+    read ──▶ check the archive's sum ──▶ probe ──▶ plan ──▶ cut ──▶ part file, last
+
+A recording that cannot be used leaves a part file with one ledger line and no segment files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.segment_pixels import RESIZED_CRF, SegmentFile, copy_segments, encode_segments
+from data_prep.segment_plan import Segment, SegmentRules, plan_recording
+from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
+from data_prep.sources import SOURCES
+from driving.clock import US_PER_S
+from driving.errors import DrivingError, LedgerError, VideoError
+from driving.frame_size import plan_frame_size
+from driving.ledger import Skip
+from driving.recording import Recording, RecordingRef
+from video_io import VideoInfo, check_crc, probe_video
+
+VIDEO_FOLDER = "video_segments"
+
+
+@dataclass(frozen=True)
+class CutJob:
+    """Everything a worker needs to cut one recording.
+
+    Attributes:
+        fingerprint: of the recording's input files.
+        cut: "resized", "copy" or "index".
+        frame_pixels: area of a frame for "resized".
+    """
+
+    ref: RecordingRef
+    fingerprint: str
+    rules: SegmentRules
+    cut: str
+    frame_pixels: int
+    output_dir: Path
+    num_threads: int = 1
+
+
+@dataclass(frozen=True)
+class CutCounts:
+    """What came of a job: for the progress line."""
+
+    recording_id: str
+    num_segments: int
+    num_skips: int
+
+
+class _Stage:
+    """Which step of the work an error belongs to."""
+
+    name = "read"
+
+
+def cut_recording(job: CutJob) -> CutCounts:
+    """Cut one recording and write its part file.
+
+    Raises:
+        LedgerError: The disk is full. What is wrong with the recording itself goes to its part file.
+    """
+    stage = _Stage()
+    segments: list[Segment] = []
+    try:
+        recording, info = _open_recording(job, stage)
+        segments, skips = plan_recording(recording, find_frame_times(recording, info), job.rules)
+        stage.name = "cut"
+        places = _cut(job, recording, info, segments)
+        rows = [build_row(recording, *pair, job.rules) for pair in zip(segments, places, strict=True)]
+    except LedgerError:
+        raise
+    except DrivingError as error:
+        for segment in segments:
+            segment_path(job, segment).unlink(missing_ok=True)
+        rows, skips = [], [Skip(job.ref.recording_id, stage.name, str(error))]
+    write_part(job.output_dir, Part(job.ref.recording_id, rows, skips, job.fingerprint))
+    return CutCounts(job.ref.recording_id, len(rows), len(skips))
+
+
+def _open_recording(job: CutJob, stage: _Stage) -> tuple[Recording, VideoInfo]:
+    recording = SOURCES[job.ref.source]().read(job.ref)
+    stage.name = "probe"
+    check_crc(recording.video)
+    info = probe_video(recording.video)
+    stage.name = "frames"
+    return recording, info
+
+
+def find_frame_times(recording: Recording, info: VideoInfo) -> np.ndarray:
+    """(F,) int64 us on the recording's clock: the sensor's own times, else the container's.
+
+    Raises:
+        VideoError: There are none, or as many as there are frames they are not.
+    """
+    if recording.frame_times_us is None:
+        if info.frame_times_us is None:
+            raise VideoError(f"{recording.video} tells no frame times; remux it into mp4")
+        return info.frame_times_us
+    if len(recording.frame_times_us) != info.num_frames:
+        raise VideoError(
+            f"{recording.video} holds {info.num_frames} frames, its list of times {len(recording.frame_times_us)}; "
+            "download both again"
+        )
+    return recording.frame_times_us
+
+
+def segment_path(job: CutJob, segment: Segment) -> Path:
+    return job.output_dir / VIDEO_FOLDER / f"{segment.id}.mp4"
+
+
+def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:
+    if job.cut == "index":
+        times_us = find_container_times(recording, info)
+        return [_point_into(recording, info, segment, times_us, job.rules) for segment in segments]
+    files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
+    if job.cut == "copy":
+        height, width = info.height // 2 * 2, info.width // 2 * 2
+        copy_segments(recording.video, info, files, fps=job.rules.fps, num_threads=job.num_threads)
+    else:
+        height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
+        encode_segments(
+            recording.video, info, files, fps=job.rules.fps, size=(height, width), crf=RESIZED_CRF,
+            num_threads=job.num_threads,
+        )  # fmt: skip
+    return [SegmentPlace(file.path.as_posix(), height, width) for file in files]
+
+
+def find_container_times(recording: Recording, info: VideoInfo) -> np.ndarray:
+    """(F,) int64 us as a reader of the file alone sees them; for pictures and bare streams, since the first frame."""
+    if info.frame_times_us is not None:
+        return info.frame_times_us
+    assert recording.frame_times_us is not None
+    return recording.frame_times_us - recording.frame_times_us[0]
+
+
+def _point_into(
+    recording: Recording, info: VideoInfo, segment: Segment, times_us: np.ndarray, rules: SegmentRules
+) -> SegmentPlace:
+    start_s = float(times_us[segment.frame_indices[0]] / US_PER_S)
+    return SegmentPlace(
+        path=Path(recording.video.path).as_posix(),
+        height=info.height,
+        width=info.width,
+        member=recording.video.member or None,
+        start_s=start_s,
+        stop_s=start_s + rules.duration_s,
+        frame_indices=segment.frame_indices.tolist(),
+    )

@@ -1,0 +1,206 @@
+"""Recordings -> segments: one-second clips, each with the motion of the second after it.
+
+source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.parquet
+                                                                                         │ all there
+segments.parquet + segments.json + skipped.jsonl ◀──────────write_index─────────────────┘      manifest last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.executors import count_cores, run_jobs
+from data_prep.segment_index import PartCounts, count_parts, remove_parts, write_index
+from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
+from data_prep.segment_options import SegmentOptions
+from data_prep.segment_pixels import COPY_CRF, RESIZED_CRF
+from data_prep.segment_plan import EDGE, SegmentRules
+from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
+from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
+from data_prep.sources import find_source
+from driving.errors import DrivingError, LedgerError
+from driving.ledger import LEDGER_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
+from driving.options import parse_options
+from driving.recording import RecordingRef
+from video_io import SCALER
+from video_io.encode import PRESET
+
+FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What a run ends with; `message` is its last line."""
+
+    num_segments: int
+    num_recordings: int
+    num_skipped: int
+    num_groups: int
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.num_segments:,} segments from {self.num_recordings:,} recordings, "
+            f"{self.num_skipped:,} skipped (see {LEDGER_NAME})"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The door's body: options in, exit code out."""
+    print(run(parse_options(SegmentOptions, argv)).message)
+    return 0
+
+
+def run(options: SegmentOptions) -> SegmentSummary:
+    """Cut all recordings of a folder.
+
+    Raises:
+        SourceError: The input folder is not what it should be.
+        LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
+    """
+    refs = find_source(options.source, options.input_dir).plan(options.input_dir, options.camera)
+    refs = refs[: options.max_clips] if options.max_clips > 0 else refs
+    fingerprints = [hash_input(ref) for ref in refs]
+    plan = plan_output(options, refs, resolve_fps(options.fps, refs))
+    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
+        if output.is_complete:
+            _check_inputs(output, hash_inputs(fingerprints))
+            remove_parts(options.output_dir)  # a run killed between the manifest and the end leaves them
+            summary = SegmentSummary(**output.manifest["summary"]["counts"])
+            print(f"{options.output_dir} is already complete")
+        else:
+            summary = _write_output(options, output, refs, fingerprints)
+    if summary.num_groups == 1 and not options.allow_one_recording:
+        print(
+            "warning: all segments are of one recording; prepare_huggingface_dataset.py can split them in time only, "
+            "with --allow-one-recording"
+        )
+    return summary
+
+
+def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: float) -> dict[str, Any]:
+    """What decides the bytes of the output, as the manifest holds it."""
+    return {
+        "stage": "segments",
+        "format": FORMAT_VERSION,
+        "input_dir": options.input_dir.as_posix(),
+        "output_dir": options.output_dir.as_posix(),
+        "source": refs[0].source if refs else options.source,
+        "camera": options.camera,
+        "max_clips": options.max_clips,
+        "fps": fps,
+        "duration": options.duration,
+        "cut": options.cut,
+        "video_frame_pixels": options.video_frame_pixels if options.cut == "resized" else None,
+        "frame_tolerance": options.frame_tolerance,
+        "max_gap_s": options.max_gap_s,
+        "curvature": options.curvature,
+        "scaler": SCALER,
+        "encoder": None if options.cut == "index" else f"x264 {PRESET} crf {_crf(options.cut)}",
+    }
+
+
+def _crf(cut: str) -> int:
+    return RESIZED_CRF if cut == "resized" else COPY_CRF
+
+
+def _check_inputs(output: Output, inputs: str) -> None:
+    if output.manifest["summary"]["inputs"] != inputs:
+        raise LedgerError(
+            f"{output.folder} was made from other recordings than those that are in "
+            f"{output.plan['input_dir']} now; pass --overwrite-output to replace it"
+        )
+
+
+def _write_output(
+    options: SegmentOptions, output: Output, refs: Sequence[RecordingRef], fingerprints: Sequence[str]
+) -> SegmentSummary:
+    jobs = [
+        _build_job(options, output.plan["fps"], ref, fingerprint)
+        for ref, fingerprint in zip(refs, fingerprints, strict=True)
+        if not ref.fault
+    ]
+    _drop_stale(options.output_dir, jobs)
+    _cut_all(jobs, options)
+    ids = [job.ref.recording_id for job in jobs]
+    parts = count_parts(options.output_dir, ids)
+    skips = [Skip(ref.recording_id, "plan", ref.fault) for ref in refs if ref.fault] + parts.skips
+    ledger_path = options.output_dir / LEDGER_NAME
+    write_ledger(ledger_path, skips)
+    _check_enough(options, parts, skips, len(refs), ledger_path)
+    write_index(options.output_dir, ids, parts.num_rows)
+    counts = {
+        "num_segments": parts.num_rows,
+        "num_recordings": parts.num_recordings,
+        "num_skipped": len(skips),
+        "num_groups": parts.num_groups,
+    }
+    output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)})
+    remove_parts(options.output_dir)
+    return SegmentSummary(**counts)
+
+
+def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str) -> CutJob:
+    rules = SegmentRules(fps, options.duration, options.frame_tolerance, options.max_gap_s, options.curvature)
+    num_workers = options.workers or count_cores()
+    return CutJob(
+        ref=ref,
+        fingerprint=fingerprint,
+        rules=rules,
+        cut=options.cut,
+        frame_pixels=options.video_frame_pixels,
+        output_dir=options.output_dir,
+        num_threads=max(1, count_cores() // num_workers),
+    )
+
+
+def _drop_stale(output_dir: Path, jobs: Sequence[CutJob]) -> None:
+    """Remove parts that this run may not build on, and segment files without a part.
+
+    A failed recording is tried again, since its file may have been mended without changing its size; a part made from
+    other input, or of a recording that is no longer there, has to go with its segments.
+    """
+    wanted = {job.ref.recording_id: job.fingerprint for job in jobs}
+    kept: set[str] = set()
+    for path in sorted((output_dir / PART_FOLDER).glob("*.parquet")):
+        part = read_part_facts(path)
+        if part.is_failed or wanted.get(part.recording_id) != part.fingerprint:
+            path.unlink()
+        else:
+            kept.add(part.recording_id)
+    for path in (output_dir / VIDEO_FOLDER).glob("*_seg_*.mp4"):
+        if path.name.rpartition("_seg_")[0] not in kept:
+            path.unlink()
+
+
+def _cut_all(jobs: Sequence[CutJob], options: SegmentOptions) -> None:
+    from tqdm import tqdm
+
+    waiting = [job for job in jobs if not part_path(options.output_dir, job.ref.recording_id).exists()]
+    if len(waiting) < len(jobs):
+        print(f"continuing: {len(jobs) - len(waiting):,} of {len(jobs):,} recordings are done", flush=True)
+    workers = min(options.workers or count_cores(), max(1, len(waiting)))
+    num_segments = 0
+    with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="recording", desc="segments") as bar:
+        for counts in run_jobs(cut_recording, waiting, workers):
+            num_segments += counts.num_segments
+            bar.set_postfix_str(f"{num_segments:,} segments", refresh=False)
+            bar.update()
+
+
+def _check_enough(
+    options: SegmentOptions, parts: PartCounts, skips: Sequence[Skip], num_recordings: int, ledger_path: Path
+) -> None:
+    """Raise when nothing came out, or too much of the input was bad; what was cut stays for the next run."""
+    if parts.num_rows == 0:
+        first = f"; the first reason: {skips[0].id}: {skips[0].reason}" if skips else ""
+        raise DrivingError(f"no segment came out of {num_recordings:,} recordings (see {ledger_path}){first}")
+    is_recording = [skip.stage not in ("frames", "label", EDGE) or "_seg_" not in skip.id for skip in skips]
+    num_bad_segments = sum(
+        skip.stage != EDGE for skip, is_whole in zip(skips, is_recording, strict=True) if not is_whole
+    )
+    check_bad_fraction(sum(is_recording), num_recordings, options.max_bad_fraction, ledger_path)
+    check_bad_fraction(num_bad_segments, parts.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)

@@ -1,0 +1,10 @@
+#!/usr/bin/env python3
+"""Door: recordings -> short clips, each with the motion of the second after it. The work is in data_prep.segments."""
+
+import sys
+
+from data_prep.segments import main
+from driving.errors import run_main
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
