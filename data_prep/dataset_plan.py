@@ -5,6 +5,7 @@ segments.parquet ──▶ which rows have labels ──▶ which of them are us
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 LIGHT_COLUMNS = (
     "segment_uuid", "clip_uuid", "start_second", "group", "split", "video_path", "member", "video_start", "fps",
-    "num_frames", "height", "width", "has_labels", "source",
+    "num_frames", "height", "width", "has_labels", "source", "metadata",
 )  # fmt: skip
 Columns = dict[str, list[Any]]
 
@@ -60,6 +61,7 @@ class DatasetPlan:
     frame_sizes: dict[str, int]
     sources: dict[str, int]
     num_recordings: int
+    is_synthetic: bool
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -97,6 +99,7 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
         frame_sizes=_count(f"{columns['height'][i]}x{columns['width'][i]}" for i in used),
         sources=_count(str(columns["source"][i] or "unknown") for i in used),
         num_recordings=len({columns["clip_uuid"][i] for i in used}),
+        is_synthetic=any(json.loads(text or "{}").get("synthetic") for text in {columns["metadata"][i] for i in used}),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ LABEL_COLUMNS = ("targets", "observed", "future_pose")
 EXTRA_COLUMNS = {
     "video_start": "float64", "video_end": "float64", "member": "string", "frame_indices": "list<int64>",
     "height": "int64", "width": "int64", "source": "string", "country": "string", "hour": "int64", "platform": "string",
+    "metadata": "string",
 }  # fmt: skip
 
 Relabel = Callable[[dict[str, Any]], dict[str, list]]  # light columns of a row -> its LABEL_COLUMNS, or a DrivingError

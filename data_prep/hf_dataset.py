@@ -135,7 +135,8 @@ def write_dataset(options: DatasetOptions, dataset: DatasetPlan) -> dict[str, An
     features = build_features({name: kind for name, kind in EXTRA_COLUMNS.items() if name in dataset.segments.columns})
     relabel = None
     if options.ego_motion_dir is not None:
-        relabel = build_relabel(options.ego_motion_dir, dataset.fps, options.duration)
+        plan = dataset.segments.read_plan()
+        relabel = build_relabel(options.ego_motion_dir, dataset.fps, options.duration, plan)
     builder = RowBuilder(dataset.answer_format, dataset.num_frames, features, relabel)
     counts: dict[str, int] = {}
     statistics: dict[str, LabelStatistics] = {}
@@ -201,6 +202,7 @@ def describe_dataset(
         "future_interval_s": 1 / dataset.fps,
         "frame_sizes": dataset.frame_sizes,
         "sources": dataset.sources,
+        "synthetic": dataset.is_synthetic,
         "one_recording": dataset.split.is_one_recording,
         "num_recordings": dataset.num_recordings,
         "splits": counts,

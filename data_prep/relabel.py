@@ -11,17 +11,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from driving.clock import Window, plan_edges, plan_midpoints, to_us
-from driving.ego_motion import EgoMotion, extent_of_future, future_pose, sample_motion
+from data_prep.segment_labels import label_segment
+from driving.clock import SegmentTimes, Window, to_us
+from driving.ego_motion import MAX_GAP_S, EgoMotion
 from driving.errors import SourceError
 
-FUTURE_S = 6.4
 
-
-def build_relabel(folder: Path, fps: float, duration_s: float) -> Callable[[dict[str, Any]], dict[str, list]]:
+def build_relabel(
+    folder: Path, fps: float, duration_s: float, segments_plan: dict[str, Any]
+) -> Callable[[dict[str, Any]], dict[str, list]]:
     """A function from a row of the index to its labels, read from `folder`.
 
     It raises MotionError where a clip's file is missing or does not cover the segment.
+
+    Args:
+        segments_plan: how the segments were made; its max_gap_s and curvature are kept.
 
     Raises:
         SourceError: There is no such folder.
@@ -30,28 +34,24 @@ def build_relabel(folder: Path, fps: float, duration_s: float) -> Callable[[dict
 
     if not folder.is_dir():
         raise SourceError(f"--ego-motion-dir {folder} is not a folder")
+    max_gap_s, curvature = segments_plan.get("max_gap_s", MAX_GAP_S), segments_plan.get("curvature", "pose")
 
     @lru_cache(maxsize=4)  # rows come clip by clip
     def read(clip: str) -> EgoMotion:
         return read_ego_motion_file(find_ego_motion(folder, clip))
 
-    return lambda row: label_segment(read(row["clip_uuid"]), float(row["start_second"]), fps, duration_s)
+    def relabel(row: dict[str, Any]) -> dict[str, list]:
+        times = plan_times(float(row["start_second"]), duration_s)
+        labels = label_segment(read(row["clip_uuid"]), times, fps, max_gap_s=max_gap_s, curvature=curvature)
+        return {name: getattr(labels, name).tolist() for name in ("targets", "observed", "future_pose")}
+
+    return relabel
 
 
-def label_segment(motion: EgoMotion, start_s: float, fps: float, duration_s: float) -> dict[str, list]:
-    """Targets, observed motion and future pose of the segment that starts at `start_s` on the motion's clock.
-
-    Raises:
-        MotionError: The recording does not cover it.
-    """
-    observed = Window(to_us(start_s), to_us(start_s + duration_s))
-    target = Window(observed.stop_us, to_us(start_s + 2 * duration_s))
-    targets = sample_motion(motion, target, plan_midpoints(target, fps))
-    seen = sample_motion(motion, observed, plan_midpoints(observed, fps))
-    end_us = extent_of_future(motion, target.start_us, target.start_us + to_us(max(FUTURE_S, duration_s)))
-    edges_us = plan_edges(Window(target.start_us, target.start_us + to_us(max(FUTURE_S, duration_s))), fps)
-    poses = future_pose(motion, edges_us[edges_us <= max(end_us, target.stop_us)])
-    return {"targets": targets.to_pairs().tolist(), "observed": seen.to_pairs().tolist(), "future_pose": poses.tolist()}
+def plan_times(start_s: float, duration_s: float) -> SegmentTimes:
+    """The windows of the segment that starts `start_s` after the clip anchor."""
+    start_us, middle_us, stop_us = (to_us(start_s + i * duration_s) for i in range(3))
+    return SegmentTimes(round(start_s / duration_s), Window(start_us, middle_us), Window(middle_us, stop_us))
 
 
 def hash_ego_motion(folder: Path) -> str:
