@@ -1,0 +1,130 @@
+"""Texts -> motions to score: parsed, or replaced by a fallback that knows no more than the model was given.
+
+    text ──parse_answer──▶ strict | lenient ──▶ its own motion
+                       └─▶ failed ──▶ the fallback's motion, and counted
+
+B = rows, T = label samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from driving.answer_format import AnswerFormat, parse_answer
+from driving.errors import AnswerError
+from driving.trajectory import Trajectory, repeat_to_rate
+from evaluation.baselines import Motion
+
+# Beyond these a value is called out of range in the report (research/field.md 2.2; reversing is in range here).
+VELOCITY_RANGE_MPS = (-20.0, 70.0)
+CURVATURE_RANGE_PER_M = (-0.2, 0.2)
+# Beyond these a value is held at the limit when it is scored, so that one absurd answer stays a finite, awful error.
+MAX_VELOCITY_MPS = 1000.0
+MAX_CURVATURE_PER_M = 10.0
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One answer as it was read.
+
+    Attributes:
+        parsing: "strict", "lenient" or "failed".
+        trajectory: what it says, None when failed.
+        error: why it failed, else "".
+    """
+
+    parsing: str
+    trajectory: Trajectory | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of B rows, ready to be scored.
+
+    Attributes:
+        velocity_mps, curvature_per_m: (B, T), the fallback's where the answer failed.
+        parsed: the B answers as read.
+        is_cut: (B,) bool, stopped by the token limit.
+        num_tokens: (B,) generated tokens.
+    """
+
+    velocity_mps: np.ndarray
+    curvature_per_m: np.ndarray
+    parsed: list[Parsed]
+    is_cut: np.ndarray
+    num_tokens: np.ndarray
+
+    @property
+    def is_parsed(self) -> np.ndarray:
+        """(B,) bool."""
+        return np.array([answer.parsing != "failed" for answer in self.parsed], dtype=bool)
+
+
+def parse_text(text: str, answer_format: AnswerFormat) -> Parsed:
+    """Read one answer; a failure is a result, not an exception."""
+    try:
+        answer = parse_answer(text, answer_format)
+    except AnswerError as error:
+        return Parsed("failed", None, str(error))
+    return Parsed(answer.parsing, answer.trajectory)
+
+
+def read_answers(
+    texts: Sequence[str],
+    is_cut: Sequence[bool],
+    num_tokens: Sequence[int],
+    answer_format: AnswerFormat,
+    fallback: Motion,
+) -> Answers:
+    """Parse B texts; rows that fail take the fallback's motion (each (B, T))."""
+    velocity, curvature = fallback[0].copy(), fallback[1].copy()
+    parsed = [parse_text(text, answer_format) for text in texts]
+    for row, answer in enumerate(parsed):
+        if answer.trajectory is not None:
+            fine = repeat_to_rate(answer.trajectory, velocity.shape[1])
+            velocity[row] = np.clip(fine.velocity_mps, -MAX_VELOCITY_MPS, MAX_VELOCITY_MPS)
+            curvature[row] = np.clip(fine.curvature_per_m, -MAX_CURVATURE_PER_M, MAX_CURVATURE_PER_M)
+    return Answers(velocity, curvature, parsed, np.array(is_cut, bool), np.array(num_tokens, np.float64))
+
+
+def channel_columns(answers: Answers) -> dict[str, np.ndarray]:
+    """The text channel, one 0 / 1 value a row (and tokens): how well the model keeps to the format.
+
+    `degenerate_rate` and `out_of_range_rate` are over parsed answers (NaN elsewhere): all pairs equal, or any value
+    that no car reaches.
+    """
+    kinds = np.array([answer.parsing for answer in answers.parsed], dtype=object)
+    judged = [
+        (np.nan, np.nan)
+        if answer.trajectory is None
+        else (_is_degenerate(answer.trajectory), _is_out_of_range(answer.trajectory))
+        for answer in answers.parsed
+    ]
+    degenerate, out_of_range = np.array(judged, dtype=np.float64).reshape(-1, 2).T
+    return {
+        "strict_rate": (kinds == "strict").astype(np.float64),
+        "lenient_rate": (kinds == "lenient").astype(np.float64),
+        "failed_rate": (kinds == "failed").astype(np.float64),
+        "cut_rate": answers.is_cut.astype(np.float64),
+        "degenerate_rate": degenerate,
+        "out_of_range_rate": out_of_range,
+        "mean_tokens": answers.num_tokens,
+    }
+
+
+def _is_degenerate(trajectory: Trajectory) -> float:
+    """1.0 when all pairs (two or more) are one and the same and the car is not simply standing still."""
+    pairs = trajectory.to_pairs()
+    return float(len(pairs) > 1 and bool((pairs == pairs[0]).all()) and bool(pairs[0].any()))
+
+
+def _is_out_of_range(trajectory: Trajectory) -> float:
+    low_v, high_v = VELOCITY_RANGE_MPS
+    low_k, high_k = CURVATURE_RANGE_PER_M
+    velocity, curvature = trajectory.velocity_mps, trajectory.curvature_per_m
+    inside = (velocity >= low_v) & (velocity <= high_v) & (curvature >= low_k) & (curvature <= high_k)
+    return float(not inside.all())

@@ -1,0 +1,111 @@
+"""What costs nothing to predict: every score is read beside these, on the same rows.
+
+`train_mean` and `train_median` know what a video-only model was given: the training labels. The others also know how
+the car moved in the second that was seen, which a video-only model is not told: for it they are an upper reference.
+
+B = rows, T = label samples, T' = observed samples. All return (velocity_mps (B, T), curvature_per_m (B, T)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from driving.answer_format import AnswerFormat, format_answer, parse_answer
+from driving.metrics import MOVING_MPS
+from driving.trajectory import Trajectory, repeat_to_rate
+from evaluation.truth import Truth
+
+Motion = tuple[np.ndarray, np.ndarray]
+CTRV_WINDOW_S = 0.2
+SLOPE_WINDOW_S = 0.5
+DESCRIPTIONS = {
+    "train_mean": "the mean training answer, whatever the video shows",
+    "train_median": "the median training answer: the best constant for a mean absolute error",
+    "last_value": "the last observed speed and curvature, held",
+    "constant_velocity": "the last observed speed, straight on",
+    "ctrv": "constant turn rate and velocity: their means over the last 0.2 s seen",
+    "ca_cc": "constant acceleration (fitted over the last 0.5 s seen) and constant curvature",
+    "label_floor": "the truth written in the answer format and read back: no answer can do better",
+}
+NEEDS_HISTORY = ("last_value", "constant_velocity", "ctrv", "ca_cc")
+
+
+def predict_baselines(truth: Truth, train_targets: np.ndarray, answer_format: AnswerFormat) -> dict[str, Motion]:
+    """Every baseline that these rows allow, by name; those from history only where all rows have an observed second."""
+    motions: dict[str, Motion] = {
+        "train_mean": train_mean(train_targets, len(truth)),
+        "train_median": train_median(train_targets, len(truth)),
+    }
+    if truth.observed is not None:
+        history: dict[str, Callable[[np.ndarray, float, int], Motion]] = {
+            "last_value": last_value,
+            "constant_velocity": constant_velocity,
+            "ctrv": ctrv,
+            "ca_cc": constant_acceleration_and_curvature,
+        }
+        for name, predict in history.items():
+            motions[name] = predict(truth.observed, truth.interval_s, truth.num_samples)
+    motions["label_floor"] = label_floor(truth, answer_format)
+    return motions
+
+
+def train_mean(train_targets: np.ndarray, num_rows: int) -> Motion:
+    """The mean over training rows of each of the T samples; train_targets is (N, T, 2)."""
+    mean = train_targets.mean(axis=0)
+    return np.tile(mean[:, 0], (num_rows, 1)), np.tile(mean[:, 1], (num_rows, 1))
+
+
+def train_median(train_targets: np.ndarray, num_rows: int) -> Motion:
+    """The median over training rows of each of the T samples."""
+    median = np.median(train_targets, axis=0)
+    return np.tile(median[:, 0], (num_rows, 1)), np.tile(median[:, 1], (num_rows, 1))
+
+
+def last_value(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
+    """Hold the last observed speed and curvature."""
+    return _hold(observed[:, -1, 0], num_samples), _hold(observed[:, -1, 1], num_samples)
+
+
+def constant_velocity(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
+    """Hold the last observed speed, straight on."""
+    velocity = _hold(observed[:, -1, 0], num_samples)
+    return velocity, np.zeros_like(velocity)
+
+
+def ctrv(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
+    """Constant turn rate and velocity, each the mean over the last 0.2 s; a standing car does not turn."""
+    last = observed[:, -max(1, round(CTRV_WINDOW_S / interval_s)) :]
+    velocity = last[..., 0].mean(axis=1)
+    turn_rate_radps = (last[..., 0] * last[..., 1]).mean(axis=1)
+    is_moving = np.abs(velocity) >= MOVING_MPS
+    curvature = np.where(is_moving, turn_rate_radps / np.where(is_moving, velocity, 1.0), 0.0)
+    return _hold(velocity, num_samples), _hold(curvature, num_samples)
+
+
+def constant_acceleration_and_curvature(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
+    """The least-squares slope of the last 0.5 s drawn on from the last speed; a braking car stops, never reverses."""
+    last = observed[:, -max(2, round(SLOPE_WINDOW_S / interval_s)) :, 0]
+    times_s = (np.arange(last.shape[1]) - (last.shape[1] - 1) / 2) * interval_s
+    spread = float((times_s**2).sum())
+    slope_mps2 = (last * times_s).sum(axis=1) / spread if spread else np.zeros(len(last))
+    start = observed[:, -1, 0]
+    velocity = start[:, None] + slope_mps2[:, None] * (np.arange(num_samples) + 1) * interval_s
+    has_stopped = np.sign(velocity) * np.sign(start)[:, None] < 0
+    return np.where(has_stopped, 0.0, velocity), _hold(observed[:, -1, 1], num_samples)
+
+
+def label_floor(truth: Truth, answer_format: AnswerFormat) -> Motion:
+    """The truth formatted as an answer and parsed back: what the format and its rounding cost."""
+    floors = []
+    for velocity, curvature in zip(truth.velocity_mps, truth.curvature_per_m, strict=True):
+        text = format_answer(Trajectory(velocity, curvature), answer_format)
+        floors.append(repeat_to_rate(parse_answer(text, answer_format).trajectory, truth.num_samples))
+    shape = truth.velocity_mps.shape
+    velocities = np.array([floor.velocity_mps for floor in floors]).reshape(shape)
+    return velocities, np.array([floor.curvature_per_m for floor in floors]).reshape(shape)
+
+
+def _hold(values: np.ndarray, num_samples: int) -> np.ndarray:
+    return np.repeat(values[:, None], num_samples, axis=1)

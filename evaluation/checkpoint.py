@@ -1,0 +1,128 @@
+"""What a model folder says about itself, read without loading it: lineage, learning curve, what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driving.errors import DrivingError
+
+GROUPS_NAME = "training_groups.json"
+PREPROCESSING_NAME = "preprocessing.json"
+LOG_NAME = "training_log.jsonl"
+PLAN_NAME = "train_plan.json"
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+_EDGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder's own papers.
+
+    Attributes:
+        name: the path or hub id as the user gave it.
+        fingerprint: 16 hex digits that change with the weights and their configuration.
+        groups: what it was trained on; None where the folder does not say.
+        preprocessing: as stored; None where the folder has none.
+        log: lines of the training log, oldest first.
+        plan: the resolved training plan, {} where unknown.
+    """
+
+    name: str
+    fingerprint: str
+    groups: frozenset[str] | None
+    preprocessing: dict[str, Any] | None
+    log: list[dict[str, Any]] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(model: str) -> Checkpoint:
+    """Read a checkpoint's papers; the log and plan of a checkpoint-N folder stand in the run folder above it.
+
+    Raises:
+        DrivingError: A paper is not JSON.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return Checkpoint(model, "not local", None, None)
+    groups = _read_json(folder / GROUPS_NAME)
+    if isinstance(groups, dict):
+        groups = groups.get("groups")
+    preprocessing = _read_json(folder / PREPROCESSING_NAME)
+    run = folder if (folder / LOG_NAME).exists() or (folder / PLAN_NAME).exists() else folder.parent
+    return Checkpoint(
+        name=model,
+        fingerprint=fingerprint_folder(folder),
+        groups=None if groups is None else frozenset(str(group) for group in groups),
+        preprocessing=preprocessing,
+        log=_read_log(run / LOG_NAME),
+        plan=_read_json(run / PLAN_NAME) or {},
+    )
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Hash of the small JSON files, and of size and first and last MiB of each weight file."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(_WEIGHT_SUFFIXES):
+            size = path.stat().st_size
+            digest.update(f"{path.name}:{size}".encode())
+            with path.open("rb") as handle:
+                digest.update(handle.read(_EDGE_BYTES))
+                handle.seek(max(0, size - _EDGE_BYTES))
+                digest.update(handle.read(_EDGE_BYTES))
+        elif path.name in (PREPROCESSING_NAME, "config.json", "adapter_config.json", "tokenizer.json"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_leakage(checkpoint: Checkpoint, groups: set[str], *, force: bool, is_one_recording: bool) -> list[str]:
+    """Refuse test rows of recordings that the model was trained on; returns the stamps that the report must carry.
+
+    A dataset split in time within one recording shares its group by its own declaration: stamped, not refused.
+
+    Raises:
+        DrivingError: Groups are shared and `force` is off.
+    """
+    stamps = []
+    if is_one_recording:
+        stamps.append("one recording: split in time, so train and test show the same road, car and light")
+    if checkpoint.groups is None:
+        stamps.append("the checkpoint does not say what it was trained on: leakage could not be checked")
+        return stamps
+    shared = sorted(groups & checkpoint.groups)
+    if not shared or is_one_recording:
+        return stamps
+    if not force:
+        raise DrivingError(
+            f"{len(shared)} of {len(groups)} test recordings were trained on ({shared[0]}, ...) according to "
+            f"{checkpoint.name}/{GROUPS_NAME}; evaluate on held-out data, or pass --force (the report will say so)"
+        )
+    return [*stamps, f"LEAKAGE: {len(shared)} of {len(groups)} test recordings were trained on (--force)"]
+
+
+def _read_json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DrivingError(f"{path} is not JSON ({error}); take the file from the training run again") from error
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Lines of a training log; a last line cut short by a killed run is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            lines.append(entry)
+    return lines

@@ -1,0 +1,131 @@
+"""A trained model and a test.json -> predictions, honest numbers and a report.
+
+test.json, truth.parquet, dataset.json, checkpoint ──plan_run──▶ Run (rows, controls, stamps, plan)
+    ──predict──▶ parts/ ──▶ predictions.jsonl, control_predictions.jsonl, skipped.jsonl
+    ──measure──▶ metrics.json ──▶ report.html ──▶ manifest.json, last
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driving.errors import DrivingError
+from driving.ledger import MAX_BAD_FRACTION, claim_output
+from driving.options import option, parse_options
+from evaluation.controls import DEFAULT_CONTROLS
+from evaluation.engine import Engine
+
+if TYPE_CHECKING:
+    from evaluation.planning import Run
+
+EngineFactory = Callable[..., tuple[Engine, dict[str, Any]]]
+
+
+def parse_auto_tokens(text: str) -> int | str:
+    """`auto` stays, anything else is a number."""
+    return text if text == "auto" else int(text)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Ask a model about held-out clips and score its answers against the recorded motion.
+
+    Reads a training JSON with truth.parquet and dataset.json beside it, and the preprocessing saved with the model;
+    writes predictions.jsonl, metrics.json and report.html. Running twice is safe: answers already given are kept.
+    """
+
+    model: str = option(
+        "checkpoints/physical_ai_driving_lora", help="adapter folder, full model folder, or a base model's name"
+    )
+    test_data: Path = option(Path("qwen_video_dataset_training/test.json"), help="rows to ask about")
+    output_dir: Path = option(Path("evaluation_results"), help="where predictions, numbers and the report are written")
+    truth: Path | None = option(None, help="recorded motion by id; default: truth.parquet beside the test data")
+    train_truth: Path | None = option(
+        None, help="truth.parquet whose train rows give the training mean; default: the same file"
+    )
+    batch_size: int = option(16, help="clips asked at once")
+    max_samples: int = option(0, help="ask about this many rows, spread evenly over the recordings; 0 means all")
+    max_new_tokens: int | str = option(
+        "auto", unit="tokens", parse=parse_auto_tokens, help="longest answer; auto: the longest true one and a margin"
+    )
+    controls: str = option(
+        ",".join(DEFAULT_CONTROLS), help="altered videos: frozen,wrong_clip,mirror,blank,shuffled, all or none"
+    )
+    control_samples: int = option(
+        0, help="show the controls for this many rows, spread over the recordings; 0 means all"
+    )
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
+    bootstrap: int = option(2000, help="resamples of the clips behind each interval")
+    seed: int = option(7, help="seed of the choice of rows, the wrong clips and the resamples")
+    max_bad_fraction: float = option(
+        MAX_BAD_FRACTION, help="fail when more of the rows (and more than 3) cannot be asked"
+    )
+    force: bool = option(False, help="evaluate although test recordings were trained on; the report is stamped")
+    rescore: bool = option(False, help="score the stored predictions again and write the report again; ask nothing")
+    overwrite_output: bool = option(False, help="delete what is in the output folder first")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line in, exit code out."""
+    options = parse_options(EvaluateOptions, argv)
+    print(run(options)["message"])
+    return 0
+
+
+def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> dict[str, Any]:
+    """Evaluate and return metrics.json's content with a one-line `message`.
+
+    Args:
+        build_engine: (planned, options) -> (engine, facts for run.json); default: load the model.
+
+    Raises:
+        DrivingError: Something the user can mend; see the message.
+    """
+    from evaluation.outputs import finish_run, read_metrics, summarise_run, write_predictions
+    from evaluation.planning import plan_run
+    from evaluation.predict import plan_batches, predict, read_parts
+
+    planned = plan_run(options)
+    overwrite = options.overwrite_output and not options.rescore
+    with claim_output(options.output_dir, planned.plan, overwrite=overwrite) as output:
+        if output.is_complete and not options.rescore:
+            metrics = read_metrics(output.folder)
+            return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
+        timing = output.manifest.get("summary", {}).get("timing", {})
+        if not output.is_complete:
+            if options.rescore:
+                raise DrivingError(f"{output.folder} holds no finished run to score again; run without --rescore")
+            started = time.monotonic()
+            engine, facts = (build_engine or load_model)(planned, options)
+            loaded = time.monotonic()
+            predict(planned.job, engine, output.folder)
+            predictions, skips = read_parts(output.folder, len(plan_batches(planned.job)))
+            write_predictions(output.folder, predictions, skips, planned, facts, options.max_bad_fraction)
+            timing = {"load_s": round(loaded - started, 1), "predict_s": round(time.monotonic() - loaded, 1)}
+        metrics = finish_run(output, planned, options, timing)
+        shutil.rmtree(output.folder / "parts", ignore_errors=True)
+    return {**metrics, "message": summarise_run(metrics, options.output_dir)}
+
+
+def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
+    """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
+    from evaluation.engine import choose_device, choose_max_new_tokens, load_engine
+
+    folders = [options.test_data.parent, Path.cwd()]
+    engine = load_engine(
+        options.model,
+        choose_device(options.device),
+        folders,
+        planned.checkpoint.preprocessing is not None,
+        planned.dataset,
+    )
+    if options.max_new_tokens == "auto":
+        engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
+    else:
+        engine.max_new_tokens = int(options.max_new_tokens)
+    return engine, {"model": engine.describe(), "max_new_tokens": engine.max_new_tokens}

@@ -1,0 +1,238 @@
+"""The files of a finished evaluation: predictions in, numbers and report out.
+
+    parts ──write_predictions──▶ predictions.jsonl, control_predictions.jsonl, skipped.jsonl, run.json
+          ──finish_run──▶ metrics.json ──▶ report.html ──▶ manifest.json
+
+`finish_run` reads what was written, so that a finished run can be scored again without asking the model again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from driving.errors import DrivingError
+from driving.ledger import (
+    LEDGER_NAME,
+    Output,
+    Skip,
+    check_bad_fraction,
+    dump_json,
+    read_ledger,
+    write_atomically,
+    write_json,
+    write_ledger,
+)
+from driving.options import describe_options
+from evaluation.answers import Answers, parse_text, read_answers
+from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
+from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
+from evaluation.predict import PLAIN, Prediction
+from evaluation.truth import Truth
+
+if TYPE_CHECKING:
+    from evaluation.evaluate import EvaluateOptions
+
+PREDICTIONS_NAME = "predictions.jsonl"
+CONTROLS_NAME = "control_predictions.jsonl"
+METRICS_NAME = "metrics.json"
+REPORT_NAME = "report.html"
+RUN_NAME = "run.json"
+_HOW_NOT_WHAT = ("rescore", "overwrite_output")
+_PACKAGES = ("torch", "transformers", "peft", "numpy", "av")
+
+
+def write_predictions(
+    folder: Path,
+    predictions: Sequence[Prediction],
+    skips: Sequence[Skip],
+    planned: Run,
+    facts: dict[str, Any],
+    max_bad_fraction: float,
+) -> None:
+    """Write what came back from the model, parsed but not yet scored.
+
+    Raises:
+        LedgerError: More rows could not be asked than the user allows.
+    """
+    write_ledger(folder / LEDGER_NAME, skips)
+    num_bad = count_bad_rows(skips)
+    check_bad_fraction(num_bad, len(planned.job.records), max_bad_fraction, folder / LEDGER_NAME)
+    labelled = set(planned.truth.ids.tolist())
+    for name, wanted in ((PREDICTIONS_NAME, True), (CONTROLS_NAME, False)):
+        with write_atomically(folder / name, "w") as handle:
+            for prediction in predictions:
+                if (prediction.control == PLAIN) == wanted:
+                    handle.write(dump_json(_prediction_line(prediction, planned, labelled)) + "\n")
+    write_json(folder / RUN_NAME, facts)
+
+
+def count_bad_rows(skips: Sequence[Skip]) -> int:
+    """Rows that could not be asked at all; a control that could not be shown is in the ledger too, but not here."""
+    return len({skip.id for skip in skips if not skip.stage.startswith("control")})
+
+
+def _prediction_line(prediction: Prediction, planned: Run, labelled: set[str]) -> dict[str, Any]:
+    parsed = parse_text(prediction.text, planned.answer_format)
+    pairs = None if parsed.trajectory is None else parsed.trajectory.to_pairs().tolist()
+    judged = {"parsing": parsed.parsing, "error": parsed.error, "pairs": pairs, "is_scored": prediction.id in labelled}
+    return {**dataclasses.asdict(prediction), **judged}
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read predictions back; what was judged about them is judged again."""
+    names = [field.name for field in dataclasses.fields(Prediction)]
+    return [Prediction(**{name: entry[name] for name in names}) for entry in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="\n") as handle:
+            for line in handle:
+                yield json.loads(line)
+    except FileNotFoundError:
+        raise DrivingError(f"{path} is missing; run without --rescore to ask the model again") from None
+
+
+def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: dict[str, float]) -> dict[str, Any]:
+    """Score the stored predictions, write metrics.json and report.html, and mark the folder complete."""
+    from evaluation.report import write_report
+
+    folder = output.folder
+    predictions = {entry.id: entry for entry in read_predictions(folder / PREDICTIONS_NAME)}
+    altered = read_predictions(folder / CONTROLS_NAME)
+    scored = np.array([row for row, name in enumerate(planned.truth.ids) if name in predictions], dtype=np.int64)
+    if not len(scored):
+        raise DrivingError(f"no row was answered; see {folder / LEDGER_NAME}")
+    truth = planned.truth.take(scored)
+    measured, answers = score_stored(planned, truth, predictions, altered, options)
+    facts = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))
+    skips = read_ledger(folder / LEDGER_NAME)
+    metrics = {
+        **measured.metrics,
+        "rows": {
+            **measured.metrics["rows"],
+            "num_asked": len(planned.job.records),
+            "num_skipped": count_bad_rows(skips),
+            "num_unlabelled": len(planned.job.records) - len(planned.truth),
+        },
+        **describe_run(planned, truth, facts, list(predictions.values()), options),
+    }
+    write_json(folder / METRICS_NAME, metrics)
+    write_report(folder / REPORT_NAME, metrics, measured, truth, answers, predictions, planned)
+    output.finish({"timing": timing, "num_scored": len(truth)})
+    return metrics
+
+
+def score_stored(
+    planned: Run,
+    truth: Truth,
+    predictions: dict[str, Prediction],
+    altered: Sequence[Prediction],
+    options: EvaluateOptions,
+) -> tuple[Measured, Answers]:
+    """Parse and measure the model's answers and those under each control."""
+    baselines = build_baselines(truth, planned.train_table.train_targets(), planned.answer_format)
+    answers = _to_answers([predictions[name] for name in truth.ids], planned, baselines[FALLBACK], slice(None))
+    place = {name: row for row, name in enumerate(truth.ids)}
+    controls = {}
+    for control in planned.job.controls:
+        shown = [entry for entry in altered if entry.control == control and entry.id in place]
+        rows = np.array([place[entry.id] for entry in shown], dtype=np.int64)
+        if len(rows):
+            controls[control] = ControlAnswers(rows, _to_answers(shown, planned, baselines[FALLBACK], rows))
+    measured = measure(truth, answers, controls, baselines, num_resamples=options.bootstrap, seed=options.seed)
+    return measured, answers
+
+
+def _to_answers(
+    entries: Sequence[Prediction], planned: Run, fallback: tuple[np.ndarray, np.ndarray], rows: Any
+) -> Answers:
+    return read_answers(
+        [entry.text for entry in entries],
+        [entry.is_cut for entry in entries],
+        [entry.num_tokens for entry in entries],
+        planned.answer_format,
+        (fallback[0][rows], fallback[1][rows]),
+    )
+
+
+def describe_run(
+    planned: Run, truth: Truth, facts: dict[str, Any], predictions: Sequence[Prediction], options: EvaluateOptions
+) -> dict[str, Any]:
+    """Everything about a run that is not a score: what was asked of whom, on which data, with which stamps."""
+    synthetic = is_synthetic(planned.dataset, truth)
+    num_parameters = facts.get("model", {}).get("num_parameters")
+    is_tiny = num_parameters is not None and num_parameters < SMALL_MODEL_PARAMETERS
+    stamps = list(planned.stamps)
+    if is_tiny or synthetic:
+        model = f"a tiny model ({num_parameters / 1e6:.1f} M parameters)" if is_tiny else "a model"
+        stamps.insert(0, f"{model} on {'synthetic' if synthetic else 'recorded'} data" + _advice(is_tiny, synthetic))
+    clips = sorted({tuple(entry.clip) for entry in predictions})
+    return {
+        "format_version": FORMAT_VERSION,
+        "track": "video only",
+        "stamps": stamps,
+        "model_card": {
+            "name": planned.checkpoint.name,
+            "fingerprint": planned.checkpoint.fingerprint,
+            **facts.get("model", {}),
+            "max_new_tokens": facts.get("max_new_tokens"),
+            "preprocessing": planned.checkpoint.preprocessing,
+        },
+        "data": {
+            "test_data": options.test_data.as_posix(),
+            "is_synthetic": synthetic,
+            "splits": planned.table.group_counts(),
+            "clips_frames_height_width": [list(clip) for clip in clips[:8]],
+            "prompt_tokens": _median([entry.prompt_tokens for entry in predictions]),
+            "answer_format": planned.answer_format.to_json(),
+            "dataset": planned.dataset,
+        },
+        "options": {name: value for name, value in describe_options(options).items() if name not in _HOW_NOT_WHAT},
+        "versions": {"python": platform.python_version(), **_package_versions()},
+    }
+
+
+def _advice(is_tiny: bool, synthetic: bool) -> str:
+    if synthetic:
+        return ": the numbers show that the pipeline works and that the model looks; they say nothing about real roads"
+    return ": it shows that the pipeline works, not how well Qwen3-VL drives"
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _median(values: Sequence[int]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a finished run."""
+    return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+
+
+def summarise_run(metrics: dict[str, Any], folder: Path) -> str:
+    """The last line of output."""
+    rows, model, mean = metrics["rows"], metrics["model"], metrics["baselines"][FALLBACK]
+    parts = [f"{rows['num_scored']:,} answers of {rows['num_clips']:,} clips"]
+    for name, unit in (("velocity_mae_mps", "m/s speed"), ("ade_m", "m ADE")):
+        ours, theirs = model[name]["value"], mean[name]["value"]
+        parts.append(f"{ours:.2f} {unit} (training mean {theirs:.2f})")
+    counts = metrics["parsing"]["counts"]
+    parts.append(f"{counts['failed']:,} failed to parse, {rows['num_skipped']:,} skipped (see {LEDGER_NAME})")
+    return f"{', '.join(parts)}; {folder / REPORT_NAME}"

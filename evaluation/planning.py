@@ -1,0 +1,219 @@
+"""What a run will do, decided before a model is loaded: rows, truth, controls, stamps, and what must not be mixed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driving.answer_format import AnswerFormat
+from driving.errors import DrivingError
+from driving.records import record_name
+from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
+from evaluation.controls import parse_controls, plan_donors
+from evaluation.predict import Job
+from evaluation.truth import TRUTH_NAME, Truth, TruthTable, read_truth
+
+if TYPE_CHECKING:
+    from evaluation.evaluate import EvaluateOptions
+
+FORMAT_VERSION = 1  # of metrics.json and the stored predictions
+DATASET_NAME = "dataset.json"
+SMALL_MODEL_PARAMETERS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything decided.
+
+    Attributes:
+        job: rows and controls to ask about.
+        truth: of the rows that have one, in the job's order.
+        train_table: whose train rows give the mean answer.
+        dataset: dataset.json.
+        stamps: sentences that the report must carry.
+        plan: what the output folder's bytes depend on.
+        true_answers: the texts that the rows hold as answers.
+    """
+
+    job: Job
+    truth: Truth
+    table: TruthTable
+    train_table: TruthTable
+    answer_format: AnswerFormat
+    dataset: dict[str, Any]
+    checkpoint: Checkpoint
+    stamps: list[str]
+    plan: dict[str, Any]
+    true_answers: list[str]
+
+
+def plan_run(options: EvaluateOptions) -> Run:
+    """Read everything but weights and video.
+
+    Raises:
+        DrivingError: Truth, rows or papers are missing or contradict each other, or test recordings were trained on.
+    """
+    from qwenvl.data.dataset import read_records
+
+    records = read_records(options.test_data)
+    _check_unique(records, options.test_data)
+    records = choose_evenly(records, options.max_samples, options.seed)
+    dataset = read_dataset_facts(options.test_data.parent / DATASET_NAME)
+    checkpoint = read_checkpoint(options.model)
+    answer_format = choose_answer_format(dataset, checkpoint, options)
+    table = read_truth(options.truth or options.test_data.parent / TRUTH_NAME, answer_format.duration_s)
+    train_table = table if options.train_truth is None else read_truth(options.train_truth, answer_format.duration_s)
+    truth = table.rows([record_name(record) for record in records])
+    if not len(truth):
+        raise DrivingError(f"no row of {options.test_data} has recorded motion in {table.path}: nothing can be scored")
+    if truth.num_samples % answer_format.num_pairs:
+        raise DrivingError(
+            f"{table.path} holds {truth.num_samples} samples a row, which {answer_format.num_pairs} pairs do not divide"
+        )
+    is_one_recording = bool(dataset.get("one_recording"))
+    groups = {_group(record) for record in records}
+    stamps = check_leakage(checkpoint, groups, force=options.force, is_one_recording=is_one_recording)
+    stamps += (
+        [] if checkpoint.preprocessing else ["no preprocessing stored with the model: the dataset's rate was used"]
+    )
+    job = plan_job(options, records, truth)
+    plan = _describe(options, checkpoint, table, train_table, job)
+    answers = [str(record["conversations"][-1]["value"]) for record in records]
+    return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, answers)
+
+
+def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Truth) -> Job:
+    """Rows and controls to ask about; only rows with truth are worth a control."""
+    if options.batch_size < 1:
+        raise DrivingError(f"--batch-size {options.batch_size} must be at least 1")
+    controls = parse_controls(options.controls)
+    labelled = set(truth.ids.tolist())
+    known = [record for record in records if record_name(record) in labelled]
+    shown = choose_evenly(known, options.control_samples, options.seed) if controls else []
+    donors = plan_donors([record_name(row) for row in known], [_group(row) for row in known], options.seed)
+    if not donors:
+        controls = tuple(name for name in controls if name != "wrong_clip")
+    by_id = {record_name(record): record for record in known}
+    return Job(
+        records=records,
+        controls=controls,
+        control_ids=frozenset(record_name(record) for record in shown),
+        donors={row: by_id[donor] for row, donor in donors.items()} if "wrong_clip" in controls else {},
+        seed=options.seed,
+        batch_size=options.batch_size,
+    )
+
+
+def choose_evenly(records: list[dict[str, Any]], num_wanted: int, seed: int) -> list[dict[str, Any]]:
+    """A seeded choice that takes one row of each recording in turn, in the rows' own order; 0 takes all."""
+    if num_wanted <= 0 or num_wanted >= len(records):
+        return records
+    by_group: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for place, record in enumerate(records):
+        by_group[_group(record)].append((_draw(seed, record_name(record)), place))
+    turns = [
+        (turn, _draw(seed, group), place)
+        for group, places in by_group.items()
+        for turn, (_, place) in enumerate(sorted(places))
+    ]
+    return [records[place] for place in sorted(place for _, _, place in sorted(turns)[:num_wanted])]
+
+
+def read_dataset_facts(path: Path) -> dict[str, Any]:
+    """dataset.json: answer format, rates, sources; {} where there is none.
+
+    Raises:
+        DrivingError: It is not a JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DrivingError(f"{path} is not JSON ({error}); run convert_to_training_format.py again") from error
+    if not isinstance(facts, dict):
+        raise DrivingError(f"{path} holds no JSON object; run convert_to_training_format.py again")
+    return facts
+
+
+def choose_answer_format(dataset: dict[str, Any], checkpoint: Checkpoint, options: EvaluateOptions) -> AnswerFormat:
+    """The format that the rows ask for, which must be the one that the model was taught.
+
+    Raises:
+        DrivingError: Neither the data nor the model says, or they disagree and `force` is off.
+    """
+    asked = dataset.get("answer_format")
+    taught = (checkpoint.preprocessing or {}).get("answer_format")
+    if asked is None and taught is None:
+        raise DrivingError(
+            f"neither {options.test_data.parent / DATASET_NAME} nor {checkpoint.name}/preprocessing.json says in which "
+            "format answers are given; run convert_to_training_format.py again"
+        )
+    if asked is not None and taught is not None and asked != taught and not options.force:
+        key = next(key for key in [*asked, *taught] if asked.get(key) != taught.get(key))
+        raise DrivingError(
+            f"{options.test_data} asks for {key} = {asked.get(key)!r}, {checkpoint.name} was taught "
+            f"{taught.get(key)!r}; "
+            "evaluate on data of the format it was trained on, or pass --force"
+        )
+    try:
+        return AnswerFormat(**(asked if asked is not None else taught))
+    except TypeError as error:
+        raise DrivingError(f"the answer format {asked or taught} is not one of this version ({error})") from error
+
+
+def is_synthetic(dataset: dict[str, Any], truth: Truth) -> bool:
+    """Whether the data says that it was drawn, not recorded."""
+    if dataset.get("synthetic"):
+        return True
+    named = [str(dataset.get("source", "")), *map(str, dataset.get("sources", ()))]
+    named += [str(fact.get("source", "")) for fact in truth.facts] + [
+        str(fact.get("platform", "")) for fact in truth.facts
+    ]
+    return any("synthetic" in name.lower() for name in named)
+
+
+def _describe(
+    options: EvaluateOptions, checkpoint: Checkpoint, table: TruthTable, train_table: TruthTable, job: Job
+) -> dict[str, Any]:
+    return {
+        "tool": "evaluate",
+        "format_version": FORMAT_VERSION,
+        "model": checkpoint.name,
+        "model_fingerprint": checkpoint.fingerprint,
+        "test_data": _hash(options.test_data),
+        "truth": _hash(table.path),
+        "train_truth": _hash(train_table.path),
+        "max_samples": options.max_samples,
+        "batch_size": options.batch_size,
+        "max_new_tokens": options.max_new_tokens,
+        "controls": ",".join(job.controls) or "none",
+        "control_samples": options.control_samples,
+        "seed": options.seed,
+    }
+
+
+def _check_unique(records: list[dict[str, Any]], path: Path) -> None:
+    seen: set[str] = set()
+    for record in records:
+        name = record_name(record)
+        if name in seen:
+            raise DrivingError(f"{path} holds the id {name} twice; answers are matched to truth by id")
+        seen.add(name)
+
+
+def _group(record: dict[str, Any]) -> str:
+    return str(record.get("group", record_name(record)))
+
+
+def _draw(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]

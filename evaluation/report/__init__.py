@@ -1,0 +1,78 @@
+"""report.html: what the numbers say, for a person, in one file that opens anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from driving.errors import DrivingError
+from driving.ledger import write_text
+from driving.records import record_name
+from evaluation.answers import Answers
+from evaluation.measure import FALLBACK, Measured
+from evaluation.planning import Run
+from evaluation.predict import Prediction
+from evaluation.report.claims import render_grounding
+from evaluation.report.examples import ReadFrames, render_examples
+from evaluation.report.figures import render_failures, render_learning, render_scatter
+from evaluation.report.page import render_page, render_section
+from evaluation.report.papers import render_data, render_method
+from evaluation.report.sections import render_baselines, render_header, render_metrics, render_strata, render_tiles
+from evaluation.truth import Truth
+
+
+def write_report(
+    path: Path,
+    metrics: dict[str, Any],
+    measured: Measured,
+    truth: Truth,
+    answers: Answers,
+    predictions: dict[str, Prediction],
+    planned: Run,
+) -> None:
+    """Write the report of one run."""
+    examples = render_examples(
+        truth,
+        answers,
+        measured.baselines[FALLBACK],
+        measured.columns["model"],
+        predictions,
+        frame_reader(planned, metrics),
+    )
+    parts = [
+        render_header(metrics),
+        render_tiles(metrics),
+        render_grounding(metrics),
+        render_baselines(metrics),
+        render_scatter(truth, answers, planned.job.seed),
+        render_strata(metrics),
+        render_section(
+            "Best, middle and worst", examples, "Clips ranked by their mean ADE; of each, the row in the middle."
+        ),
+        render_failures(metrics, answers, predictions, truth.ids),
+        render_learning(planned.checkpoint.log),
+        render_metrics(metrics),
+        render_data(metrics),
+        render_method(metrics),
+    ]
+    write_text(path, render_page(f"Evaluation of {metrics['model_card']['name']}", "\n".join(parts)))
+
+
+def frame_reader(planned: Run, metrics: dict[str, Any]) -> ReadFrames:
+    """Read a row's frames again, as the model saw them; a video that moved away is a note in the report, no error."""
+    records = {record_name(record): record for record in planned.job.records}
+    folders = [Path(metrics["data"]["test_data"]).parent, Path.cwd()]
+
+    def read(name: str) -> np.ndarray:
+        from qwenvl.data.dataset import read_clips
+        from qwenvl.data.preprocessing import Preprocessing
+
+        stored = planned.checkpoint.preprocessing
+        clips = read_clips(records[name], Preprocessing(**stored) if stored else Preprocessing(), folders)
+        if not clips:
+            raise DrivingError(f"{name} has no video")
+        return clips[0].frames
+
+    return read

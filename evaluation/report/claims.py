@@ -1,0 +1,106 @@
+"""The card that asks whether the model sees: claims with their bars, controls, and what they mean in plain words."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from evaluation.measure import FALLBACK
+from evaluation.report.page import format_estimate, render_figure, render_section, render_table
+from evaluation.report.sections import bar_of
+from evaluation.report.svg import bar_chart
+
+Metrics = dict[str, Any]
+
+CONTROL_NAMES = {
+    "frozen": "first frame frozen",
+    "wrong_clip": "another clip's video",
+    "mirror": "mirrored",
+    "blank": "plain grey",
+    "shuffled": "frames shuffled",
+}
+
+
+def render_grounding(metrics: Metrics) -> str:
+    ground = metrics["grounding"]
+    rows = []
+    for check in ground["checks"]:
+        word, style = {True: ("holds", "holds"), False: ("does not hold", "fails"), None: ("not run", "open")}[
+            check["holds"]
+        ]
+        bar = "over 0" if check["bar"] == 0 else f"at least {check['bar']:g}"
+        estimate = format_estimate(_estimate_of(check, ground), 0 if check["name"] == "enough_clips" else 2)
+        rows.append([escape(check["label"]), estimate, bar, f'<span class="{style}">{word}</span>'])
+    table = render_table(["claim", "measured", "bar", "verdict"], rows)
+    sentences = "".join(f"<p>{escape(line)}</p>" for line in explain_controls(metrics))
+    return render_section(
+        "Does it look at the video?",
+        f'{table}<div class="charts">{_draw_controls(metrics)}</div>{sentences}',
+        "A model can guess well without looking. Each control takes one piece of evidence away and asks again.",
+    )
+
+
+def _estimate_of(check: dict[str, Any], ground: Metrics) -> dict[str, Any]:
+    places = {
+        "velocity_gain": ground["velocity_gain_percent"],
+        "curvature_gain": ground["curvature_gain_percent"],
+        "mirror": ground.get("mirror", {}).get("share_flipped"),
+    }
+    found = places.get(check["name"]) or ground.get(check["name"], {}).get("share_removed")
+    return found or {"value": check["value"], "low": None}
+
+
+def explain_controls(metrics: Metrics) -> list[str]:
+    """One plain sentence a control: what was done, what happened, what it means."""
+    ground, lines = metrics["grounding"], []
+    meanings = {
+        "frozen": (
+            "With the first frame repeated",
+            "it reads motion",
+            "its speed does not come from motion in the video",
+        ),
+        "wrong_clip": (
+            "With another clip's video",
+            "it answers what it is shown",
+            "it answers much the same whatever it is shown",
+        ),
+        "blank": ("With plain grey", "it needs the picture", "it hardly needs the picture"),
+        "shuffled": ("With the frames in another order", "it uses their order", "it hardly uses their order"),
+    }
+    for name, (done, seen, blind) in meanings.items():
+        share = ground.get(name, {}).get("share_removed")
+        if share is None:
+            continue
+        if share["value"] is None:
+            lines.append(f"{done}: there is no gain over the training mean to take away.")
+            continue
+        meaning = seen if share["value"] >= 0.6 else blind if share["value"] < 0.3 else "it uses it in part"
+        lines.append(
+            f"{done}, {100 * share['value']:.0f} % of the speed gain over the training mean is gone: {meaning}."
+        )
+    flipped = ground.get("mirror", {}).get("share_flipped")
+    if flipped is not None and flipped["value"] is not None:
+        lines.append(
+            f"Mirrored, {100 * flipped['value']:.0f} % of the {flipped['num_rows']:,} rows in a curve (over 0.005 1/m) "
+            "change the side of the predicted curve."
+        )
+    elif flipped is not None:
+        lines.append("Mirrored: no row drives through a curve of more than 0.005 1/m, so nothing can be said.")
+    return lines
+
+
+def _draw_controls(metrics: Metrics) -> str:
+    figures = []
+    for name, title, unit, digits in (
+        ("velocity_mae_mps", "Speed error", "m/s", 2),
+        ("curvature_mae_per_m", "Curvature error", "1/m", 4),
+    ):
+        bars = [bar_of("video as it is", metrics["model"][name], "model")]
+        bars += [bar_of(CONTROL_NAMES[key], entry[name], "base") for key, entry in metrics["controls"].items()]
+        bars.append(bar_of("training mean", metrics["baselines"][FALLBACK][name], "mean"))
+        bars = [bar for bar in bars if bar is not None]
+        if len(bars) > 1:
+            figures.append(
+                render_figure(f"{title} [{unit}]", bar_chart(bars, unit, digits, f"{title} under each control"))
+            )
+    return "".join(figures)

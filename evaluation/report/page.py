@@ -1,0 +1,66 @@
+"""The skeleton of report.html: one file, no script, no network; light and dark, narrow and wide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+STYLE_PATH = Path(__file__).with_name("style.css")
+
+
+def render_page(title: str, body: str) -> str:
+    """A whole HTML document; the policy forbids anything from outside the file."""
+    style = STYLE_PATH.read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+    )
+
+
+def render_section(title: str, body: str, intro: str = "") -> str:
+    """A titled card; `intro` is plain text."""
+    note = f'<p class="sub">{escape(intro)}</p>' if intro else ""
+    return f"<section><h2>{escape(title)}</h2>{note}{body}</section>\n"
+
+
+def render_figure(title: str, chart: str, note: str = "") -> str:
+    """A chart under its title; `chart` is markup, the rest plain text."""
+    below = f"<figcaption>{escape(note)}</figcaption>" if note else ""
+    return f"<figure><h3>{escape(title)}</h3>{chart}{below}</figure>"
+
+
+def render_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None) -> str:
+    """A table of ready cells (markup): text in the first column, numbers in the others; `marked` is the model's row."""
+    columns = "".join(f'<th class="{"num" if index else ""}">{escape(name)}</th>' for index, name in enumerate(head))
+    lines = []
+    for place, cells in enumerate(rows):
+        cells = "".join(f'<td class="{"num" if index else ""}">{cell}</td>' for index, cell in enumerate(cells))
+        lines.append(f'<tr class="{"model" if place == marked else ""}">{cells}</tr>')
+    return f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def render_facts(facts: dict[str, object]) -> str:
+    """A two-column table of names and plain values."""
+    rows = "".join(
+        f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items()
+    )
+    return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+
+
+def format_number(value: float | None, digits: int) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    return "\u2013" if value is None else f"{value:,.{digits}f}".replace("-", "\u2212")
+
+
+def format_estimate(estimate: dict, digits: int, scale: float = 1.0) -> str:
+    """Markup: value and, in small print, its interval."""
+    value = estimate.get("value")
+    text = format_number(None if value is None else scale * value, digits)
+    if estimate.get("low") is None:
+        return text
+    low, high = format_number(scale * estimate["low"], digits), format_number(scale * estimate["high"], digits)
+    return f'{text} <span class="ci">[{low}, {high}]</span>'

@@ -1,0 +1,195 @@
+"""Charts as inline SVG: no script, no network; colours are the page's CSS variables, so light and dark both work.
+
+Each function returns one <svg> element. Text is escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+WIDTH, HEIGHT = 440, 300
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 40
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its name, its length, its interval where known, and the CSS class that colours it."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    style: str = "base"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (N, 2) drawn as a line or as dots, with the CSS class that colours them."""
+
+    label: str
+    points: np.ndarray
+    style: str = "model"
+    is_dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """From data to pixels: linear on both axes, y upwards."""
+
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+
+def tick_values(low: float, high: float, num: int = 5) -> list[float]:
+    """About `num` round values (1, 2 or 5 times a power of ten) inside [low, high]."""
+    rough = (high - low) / max(num, 1)
+    if rough <= 0 or not math.isfinite(rough):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def format_tick(value: float) -> str:
+    """A short number: no trailing zeros, a true minus sign."""
+    return f"{0.0 if abs(value) < 1e-12 else value:.6g}".replace("-", "\u2212")
+
+
+def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str) -> str:
+    """Horizontal bars with whiskers for intervals; the value is written at the end of each."""
+    row, label_width, value_width = 26, 132, 96
+    longest = max([0.0, *(bar.high if bar.high is not None else bar.value for bar in bars)])
+    lowest = min([0.0, *(bar.low if bar.low is not None else bar.value for bar in bars)])
+    span = (longest - lowest) or 1.0
+    plot = WIDTH - label_width - value_width
+    height = row * len(bars) + 8
+
+    def place(value: float) -> float:
+        return label_width + (value - lowest) / span * plot
+
+    parts = [f'<line class="axis" x1="{place(0):.1f}" y1="2" x2="{place(0):.1f}" y2="{height - 4}"/>']
+    for index, bar in enumerate(bars):
+        middle = row * index + row / 2 + 2
+        left, right = sorted((place(0), place(bar.value)))
+        parts.append(f'<text class="label" x="{label_width - 8}" y="{middle + 4:.1f}">{escape(bar.label)}</text>')
+        parts.append(
+            f'<rect class="fill {bar.style}" x="{left:.1f}" y="{middle - 8:.1f}" '
+            f'width="{max(right - left, 1):.1f}" height="16" rx="2"/>'
+        )
+        if bar.low is not None and bar.high is not None:
+            parts.append(
+                f'<path class="whisker" d="M{place(bar.low):.1f} {middle:.1f}H{place(bar.high):.1f}'
+                f'M{place(bar.low):.1f} {middle - 4:.1f}v8M{place(bar.high):.1f} {middle - 4:.1f}v8"/>'
+            )
+        text = f"{bar.value:.{digits}f}".replace("-", "\u2212") + (f" {unit}" if unit else "")
+        parts.append(f'<text class="value" x="{WIDTH}" y="{middle + 4:.1f}">{escape(text)}</text>')
+    return _svg("".join(parts), caption, height)
+
+
+def line_chart(series: Sequence[Series], x_label: str, y_label: str, caption: str, *, from_zero: bool = False) -> str:
+    """Lines over a grid, with a legend when there are several."""
+    frame = _fit(series, from_zero=from_zero)
+    lines = "".join(_polyline(entry, frame) for entry in series)
+    return _svg(_grid(frame, x_label, y_label) + lines + _legend(series), caption)
+
+
+def scatter_chart(series: Series, label: str, unit: str, caption: str) -> str:
+    """Predicted over true, both on one range, with the diagonal that a perfect model would lie on."""
+    low, high = float(series.points.min()), float(series.points.max())
+    margin = 0.04 * ((high - low) or 1.0)
+    frame = Frame((low - margin, high + margin), (low - margin, high + margin))
+    dots = "".join(f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.4"/>' for x, y in series.points.tolist())
+    ends = frame.x_range
+    diagonal = (
+        f'<line class="diagonal" x1="{frame.x(ends[0]):.1f}" y1="{frame.y(ends[0]):.1f}" '
+        f'x2="{frame.x(ends[1]):.1f}" y2="{frame.y(ends[1]):.1f}"/>'
+    )
+    grid = _grid(frame, f"true {label} [{unit}]", f"predicted {label} [{unit}]")
+    return _svg(f'{grid}{diagonal}<g class="dots {series.style}">{dots}</g>', caption)
+
+
+def path_chart(series: Sequence[Series], caption: str) -> str:
+    """Paths seen from above, one metre as long up as across: forward is up, left is left. Points are (x, y) [m]."""
+    turned = [
+        Series(s.label, np.stack([-s.points[:, 1], s.points[:, 0]], axis=1), s.style, s.is_dashed) for s in series
+    ]
+    points = np.concatenate([entry.points for entry in turned])
+    low, high = points.min(axis=0), points.max(axis=0)
+    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    metres = 1.12 * max((high[0] - low[0]) / wide, (high[1] - low[1]) / tall, 0.5 / tall)
+    middle = (low + high) / 2
+    frame = Frame(
+        (middle[0] - metres * wide / 2, middle[0] + metres * wide / 2),
+        (middle[1] - metres * tall / 2, middle[1] + metres * tall / 2),
+    )
+    lines = "".join(_polyline(entry, frame) + _end_dot(entry, frame) for entry in turned)
+    return _svg(_grid(frame, "left \u2190 metres \u2192 right", "forward [m]") + lines + _legend(turned), caption)
+
+
+def _fit(series: Sequence[Series], *, from_zero: bool) -> Frame:
+    points = np.concatenate([entry.points for entry in series])
+    (x_low, y_low), (x_high, y_high) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    if from_zero:
+        y_low, y_high = min(y_low, 0.0), max(y_high, 0.0)
+    margin = 0.06 * ((y_high - y_low) or max(abs(y_high), 1e-3))
+    return Frame((x_low, x_high if x_high > x_low else x_low + 1), (y_low - margin * (y_low != 0), y_high + margin))
+
+
+def _grid(frame: Frame, x_label: str, y_label: str) -> str:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts = []
+    for value in tick_values(*frame.x_range):
+        x = frame.x(value)
+        parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
+        parts.append(f'<text class="tick middle" x="{x:.1f}" y="{bottom + 15}">{format_tick(value)}</text>')
+    for value in tick_values(*frame.y_range):
+        y = frame.y(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{format_tick(value)}</text>')
+    middle = (TOP + bottom) / 2
+    parts.append(f'<text class="tick middle" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="tick middle" transform="translate(11 {middle}) rotate(-90)" x="0" y="0">{escape(y_label)}</text>'
+    )
+    return "".join(parts)
+
+
+def _polyline(series: Series, frame: Frame) -> str:
+    places = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in series.points.tolist())
+    dashed = ' stroke-dasharray="5 4"' if series.is_dashed else ""
+    return f'<polyline class="line {series.style}"{dashed} points="{places}"/>'
+
+
+def _end_dot(series: Series, frame: Frame) -> str:
+    x, y = series.points[-1].tolist()
+    return f'<circle class="fill {series.style}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.5"/>'
+
+
+def _legend(series: Sequence[Series]) -> str:
+    if len(series) < 2:
+        return ""
+    parts, x = [], LEFT + 8
+    for entry in series:
+        dashed = ' stroke-dasharray="5 4"' if entry.is_dashed else ""
+        parts.append(f'<line class="line {entry.style}"{dashed} x1="{x}" y1="{TOP + 8}" x2="{x + 18}" y2="{TOP + 8}"/>')
+        parts.append(f'<text class="legend" x="{x + 23}" y="{TOP + 12}">{escape(entry.label)}</text>')
+        x += 36 + 7 * len(entry.label)
+    return "".join(parts)
+
+
+def _svg(body: str, caption: str, height: float = HEIGHT) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(caption)}">{body}</svg>'

@@ -1,0 +1,10 @@
+#!/usr/bin/env python3
+"""Door: score a trained model on held-out clips. The work is in evaluation.evaluate."""
+
+import sys
+
+from driving.errors import run_main
+from evaluation.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

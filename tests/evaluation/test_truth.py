@@ -1,0 +1,105 @@
+"""Reading truth.parquet by id."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from driving.errors import DrivingError
+from evaluation.truth import read_truth
+
+
+def write(path, **changes):
+    pose = [[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [10.0, 0.0, 0.0], [15.0, 0.0, 0.0]]
+    columns = {
+        "id": ["a", "b", "c"],
+        "group": ["g", "g", "h"],
+        "split": ["train", "test", "test"],
+        "targets": [[[10.0, 0.0], [10.0, 0.0]], [[1.0, 0.1], [2.0, 0.2]], [[3.0, 0.3], [4.0, 0.4]]],
+        "observed": [[[9.0, 0.0], [9.0, 0.0]]] * 3,
+        "future_pose": [pose, pose[:3], pose],
+    }
+    pq.write_table(pa.table(columns | changes), path)
+    return path
+
+
+def test_rows_come_in_the_order_asked_for_with_poses_cut_to_the_answer(tmp_path):
+    truth = read_truth(write(tmp_path / "truth.parquet"), 1.0).rows(["c", "b"])
+    assert truth.ids.tolist() == ["c", "b"]
+    assert truth.groups.tolist() == ["h", "g"]
+    assert truth.velocity_mps.tolist() == [[3, 4], [1, 2]]
+    assert truth.curvature_per_m.tolist() == [[0.3, 0.4], [0.1, 0.2]]
+    assert truth.poses.shape == (2, 3, 3)
+    assert truth.poses[0, :, 0].tolist() == [0, 5, 10]
+    assert truth.interval_s == 0.5
+
+
+def test_fixed_size_lists_of_float32_read_the_same(tmp_path):
+    pairs = pa.list_(pa.list_(pa.float32(), 2), 2)
+    targets = pa.array([[[10.0, 0.0], [10.0, 0.0]], [[1.0, 0.5], [2.0, 0.25]], [[3.0, 0.5], [4.0, 0.5]]], pairs)
+    truth = read_truth(write(tmp_path / "truth.parquet", targets=targets), 1.0).rows(["b"])
+    assert truth.curvature_per_m.tolist() == [[0.5, 0.25]]
+    assert truth.velocity_mps.dtype == np.float64
+
+
+def test_ids_without_labels_are_left_out(tmp_path):
+    targets = [[[10.0, 0.0], [10.0, 0.0]], None, [[3.0, 0.3], [4.0, 0.4]]]
+    table = read_truth(write(tmp_path / "truth.parquet", targets=targets), 1.0)
+    assert table.rows(["b", "c", "stranger"]).ids.tolist() == ["c"]
+
+
+def test_the_train_rows_give_the_training_targets(tmp_path):
+    assert read_truth(write(tmp_path / "truth.parquet"), 1.0).train_targets().tolist() == [[[10.0, 0.0], [10.0, 0.0]]]
+
+
+def test_a_missing_observed_second_is_no_history(tmp_path):
+    path = write(tmp_path / "truth.parquet", observed=[[[9.0, 0.0]], None, [[9.0, 0.0]]])
+    assert read_truth(path, 1.0).rows(["b", "c"]).observed is None
+
+
+def test_missing_truth_says_what_to_run(tmp_path):
+    with pytest.raises(DrivingError, match="truth.parquet is not there, .* run convert_to_training_format.py"):
+        read_truth(tmp_path / "truth.parquet", 1.0)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    (tmp_path / "truth.parquet").write_text("no")
+    with pytest.raises(DrivingError, match="no readable parquet file"):
+        read_truth(tmp_path / "truth.parquet", 1.0)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "truth.parquet")
+    with pytest.raises(DrivingError, match="has no column group, split, targets"):
+        read_truth(tmp_path / "truth.parquet", 1.0)
+
+
+def test_without_train_rows_the_training_mean_is_asked_for(tmp_path):
+    table = read_truth(write(tmp_path / "truth.parquet", split=["test"] * 3), 1.0)
+    with pytest.raises(DrivingError, match="holds no row of the train split.*--train-truth"):
+        table.train_targets()
+
+
+def test_a_label_that_is_not_finite_is_refused(tmp_path):
+    targets = [[[10.0, 0.0], [10.0, 0.0]], [[1.0, 0.1], [float("nan"), 0.2]], [[3.0, 0.3], [4.0, 0.4]]]
+    with pytest.raises(DrivingError, match="targets in .* a value is not finite"):
+        read_truth(write(tmp_path / "truth.parquet", targets=targets), 1.0).rows(["b"])
+
+
+def test_a_pose_shorter_than_the_answer_is_refused(tmp_path):
+    poses = [[[0.0, 0.0, 0.0]] * 3, [[0.0, 0.0, 0.0]] * 2, [[0.0, 0.0, 0.0]] * 3]
+    with pytest.raises(DrivingError, match="a row of 2 poses, an answer needs 3"):
+        read_truth(write(tmp_path / "truth.parquet", future_pose=poses), 1.0).rows(["b"])
+
+
+def test_rows_of_two_lengths_are_refused(tmp_path):
+    targets = [[[1.0, 0.0]], [[1.0, 0.1]], [[3.0, 0.3], [4.0, 0.4]]]
+    with pytest.raises(DrivingError, match=r"rows of \[1, 2\] samples"):
+        read_truth(write(tmp_path / "truth.parquet", targets=targets), 1.0).rows(["b", "c"])
+
+
+def test_an_id_twice_is_refused(tmp_path):
+    with pytest.raises(DrivingError, match="holds an id twice"):
+        read_truth(write(tmp_path / "truth.parquet", id=["a", "b", "b"]), 1.0).rows(["b"])
