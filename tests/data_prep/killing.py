@@ -1,0 +1,52 @@
+"""Run a stage in a forked child that is killed when it is about to rename a file. Not a test itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+
+def run_killed_at_rename(run: Callable[[], object], number: int) -> bool:
+    """Run in a child and SIGKILL it in place of its `number`-th rename, counted from 0.
+
+    Each call starts where the one before was killed, as a user's second attempt does.
+
+    Returns:
+        True where the child was killed, False where it came to its end.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _kill_at(number)
+            run()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the child must never go on into the test runner
+            traceback.print_exc(file=sys.__stderr__)
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def _kill_at(number: int) -> None:
+    real_replace, calls = os.replace, iter(range(10**6))
+
+    def replace(source, target, **options):
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real_replace(source, target, **options)
+
+    os.replace = replace
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder with its bytes; the lock holds none."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
