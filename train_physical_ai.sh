@@ -38,7 +38,7 @@ launch \
   --warmup_ratio 0.03 \
   --model_max_length "${MODEL_MAX_LENGTH:-4096}" \
   --precision "${PRECISION:-auto}" \
-  --gradient_checkpointing "${GRADIENT_CHECKPOINTING:-True}" \
+  --gradient_checkpointing "${GRADIENT_CHECKPOINTING:-auto}" \
   --attn_implementation "${ATTN_IMPLEMENTATION:-}" \
   --video_fps "${VIDEO_FPS:-30}" \
   --video_max_frames "${VIDEO_MAX_FRAMES:-32}" \

@@ -8,8 +8,7 @@ a flag that is silently ignored is worse than one that is missing.
 
 from __future__ import annotations
 
-import difflib
-import os
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +16,10 @@ import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, translate_argv
 
-PIXEL_FLAGS = ("max_pixels", "min_pixels", "video_max_pixels", "video_min_pixels", "video_frame_pixels")
+# transformers 5.2x renames it; the old name warns.
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 NOT_YET = {
     "data_flatten": "batches are padded and padding costs no supervised token; leave --data_flatten out",
     "data_packing": "--per_device_train_batch_size counts samples; leave --data_packing out",
@@ -126,116 +127,18 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     argv, notes = translate_argv(list(argv))
     parser = transformers.HfArgumentParser((ModelArguments, DataArguments, TrainingArguments), allow_abbrev=False)
     check_flags(argv, {name for action in parser._actions for name in action.option_strings})
-    argv, precision_note = resolve_precision(argv)
+    argv, machine_notes = resolve_machine(argv, checkpointing_field())
     model, data, run = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    notes += precision_note
+    notes += machine_notes
     model.attn_implementation = model.attn_implementation or attn_implementation
     check_arguments(model, data, run)
     return TrainPlan(model, data, run, tuple(notes))
 
 
-def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Rewrite flags that transformers 5 dropped, and pixel counts written as products; returns (argv, notes)."""
-    flags = _split_flags(argv)
-    notes: list[str] = []
-    out: list[str] = []
-    for name, values in flags:
-        value = values[0] if values else "True"
-        if name == "warmup_ratio":
-            if _given(flags, "warmup_steps"):
-                notes.append(f"--warmup_ratio {value} gives way to --warmup_steps")
-                continue
-            name, values = "warmup_steps", [value]
-            if not float(value) < 1:
-                raise DrivingError(f"--warmup_ratio {value} is not a share below 1; --warmup_steps counts steps")
-        elif name == "evaluation_strategy":
-            name = "eval_strategy"
-        elif name in ("no_cuda", "overwrite_output_dir"):
-            name = {"no_cuda": "use_cpu", "overwrite_output_dir": "overwrite_output"}[name]
-        elif name == "logging_dir":
-            os.environ["TENSORBOARD_LOGGING_DIR"] = value
-            notes.append(f"--logging_dir {value} is where TensorBoard files go (TENSORBOARD_LOGGING_DIR)")
-            continue
-        elif name == "save_safetensors":
-            if value.lower() not in ("true", "1", "yes"):
-                raise DrivingError("--save_safetensors False is gone: weights are always written as safetensors")
-            continue
-        elif name in PIXEL_FLAGS and values:
-            values = [str(_multiply(name, value))]
-        out += ([f"--{name}"] if name else []) + list(values)
-    return out, notes
-
-
-def _split_flags(argv: list[str]) -> list[tuple[str, list[str]]]:
-    """[(flag with underscores, its values)]; both --a_b and --a-b, both `--a b` and `--a=b`."""
-    flags: list[tuple[str, list[str]]] = []
-    for token in argv:
-        if token.startswith("--") and len(token) > 2:
-            name, mark, value = token[2:].partition("=")
-            flags.append((name.replace("-", "_"), [value] if mark else []))
-        elif flags:
-            flags[-1][1].append(token)
-        else:
-            flags.append(("", [token]))
-    return flags
-
-
-def _given(flags: list[tuple[str, list[str]]], name: str) -> bool:
-    return any(flag == name for flag, _ in flags)
-
-
-def _multiply(name: str, text: str) -> int:
-    """A pixel count, also as a product: 1024*28*28."""
-    product = 1
-    for factor in text.replace("x", "*").replace("\u00d7", "*").split("*"):
-        if not factor.strip().isdigit():
-            raise DrivingError(f"--{name} {text!r} is not a number of pixels, such as 114688 or 1024*28*28")
-        product *= int(factor)
-    return product
-
-
-def check_flags(argv: list[str], known: set[str]) -> None:
-    """Raise for a flag that nothing reads, naming the nearest one that something does."""
-    for token in argv:
-        if token.startswith("--") and token not in known:
-            near = difflib.get_close_matches(token, sorted(known), n=1)
-            raise DrivingError(
-                f"{token} is not a flag of this program" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        if not token.startswith("--") and token == argv[0]:
-            raise DrivingError(f"{token!r} stands before the first flag; every value follows its --flag")
-
-
-def resolve_precision(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Turn --precision, --bf16 and --fp16 into what this machine can do; returns (argv, notes)."""
-    import torch
-
-    asked, rest = "", []
-    for name, values in _split_flags(argv):
-        value = values[0] if values else "True"
-        if name == "precision":
-            asked = value
-        elif name in ("bf16", "fp16"):
-            asked = asked or (name if value.lower() in ("true", "1", "yes") else "")
-        else:
-            rest += [f"--{name}", *values]
-    asked = asked or "auto"
-    if asked not in ("auto", "bf16", "fp16", "fp32"):
-        raise DrivingError(f"--precision {asked!r} is none of auto, bf16, fp16, fp32")
-    use_cpu = any(name == "use_cpu" and (not v or v[0].lower() == "true") for name, v in _split_flags(rest))
-    has_gpu = torch.cuda.is_available() and not use_cpu
-    has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    best = "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
-    chosen, notes = asked, []
-    if asked == "auto":
-        chosen = best
-    elif (asked == "bf16" and not has_bf16) or (asked == "fp16" and not has_gpu):
-        chosen = best
-        notes.append(
-            f"{asked} was asked for; this machine has {'no GPU' if not has_gpu else 'no bf16'}, {best} is used"
-        )
-    rest += ["--precision", chosen, "--bf16", str(chosen == "bf16"), "--fp16", str(chosen == "fp16")]
-    return rest, notes
+def checkpointing_field() -> str:
+    """How this transformers spells "compute activations again in the backward pass"."""
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    return next(name for name in CHECKPOINTING if name in names)
 
 
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:

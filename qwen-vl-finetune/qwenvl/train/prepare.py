@@ -1,0 +1,105 @@
+"""Model, dataset and printed plan of one run, ready for the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from driving.errors import DrivingError
+from driving.ledger import write_json
+from qwenvl.data.dataset import BadSample, DrivingDataset
+from qwenvl.data.frame_cache import FrameCache
+from qwenvl.data.labels import IGNORED
+from qwenvl.data.pixels import set_processor_budget
+from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.data.rows import Rows
+from qwenvl.train import loading
+from qwenvl.train.argument import TrainPlan
+from qwenvl.train.fast_vision import speed_up_vision
+from qwenvl.train.loss import use_supervised_rows
+from qwenvl.train.parts import count_parameters
+from qwenvl.train.plan_report import describe_run, format_plan
+from qwenvl.train.tuning import apply_tuning
+
+CACHE_LIMIT_BYTES = 2 * 2**30
+NUM_FIRST_ROWS = 10
+
+
+def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
+    """Load processor and model, look at the first usable sample, and print the plan."""
+    transformers.set_seed(plan.run.seed)
+    processor = loading.load_processor(plan.model.model_name_or_path, plan.run.cache_dir)
+    settings = processor.video_processor
+    preprocessing = plan.data.build_preprocessing(
+        factor_px=settings.patch_size * settings.merge_size,
+        answer_format=rows.answer_format,
+        transformers_version=transformers.__version__,
+    )
+    dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
+    sample = _first_sample(dataset)
+    dataset.preprocessing = _complete_preprocessing(preprocessing, processor, sample)
+    dataset.cache = _plan_cache(plan, len(dataset), sample)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
+    model = loading.load_model(
+        plan.model.model_name_or_path,
+        attention=plan.model.attn_implementation,
+        dtype=dtype,
+        cache_dir=plan.run.cache_dir,
+        without_weights=plan.run.dry_run,
+    )
+    speed_up_vision(model)
+    use_supervised_rows(model)
+    model = apply_tuning(model, plan.model)
+    facts = describe_run(
+        plan,
+        num_rows=len(dataset),
+        num_by_name=rows.num_by_name,
+        sample=sample,
+        parts=count_parameters(model),
+    )
+    say(plan, format_plan(facts, sample, processor.tokenizer))
+    if plan.run.process_index == 0 and not plan.run.dry_run:
+        write_json(Path(plan.run.output_dir) / "train_plan.json", facts)
+    return model, dataset
+
+
+def _first_sample(dataset: DrivingDataset) -> dict[str, Any]:
+    """The first row that can be used, as the loss sees it."""
+    for index in range(min(NUM_FIRST_ROWS, len(dataset))):
+        sample = dataset[index]
+        if not isinstance(sample, BadSample):
+            return sample
+    raise DrivingError(f"none of the first {index + 1} rows can be used; the last: {sample.id}: {sample.reason}")
+
+
+def _complete_preprocessing(preprocessing: Preprocessing, processor: Any, sample: dict[str, Any]) -> Preprocessing:
+    """Add the prompt's hash, and make the saved processor give the same frame size from the plain recording."""
+    supervised = (sample["labels"] != IGNORED).nonzero()
+    prompt = processor.tokenizer.decode(sample["input_ids"][: int(supervised[0])].tolist())
+    if sample["videos"]:
+        frames, height, width = sample["videos"][0].shape[:3]
+        set_processor_budget(processor, height, width, frames, (height, width), preprocessing.factor_px)
+    return dataclasses.replace(preprocessing, prompt_hash=hashlib.sha256(prompt.encode()).hexdigest()[:16])
+
+
+def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:
+    """Memory for the decoded frames: where asked for, or where they fit and are needed more than once."""
+    wanted = plan.data.cache_frames.lower()
+    if wanted == "false" or len(sample["videos"]) != 1:
+        return None
+    shape = tuple(sample["videos"][0].shape)
+    needed = FrameCache.count_bytes(num_rows, shape)
+    if wanted == "auto" and (needed > CACHE_LIMIT_BYTES or plan.run.num_train_epochs <= 1):
+        return None
+    return FrameCache(num_rows, shape)
+
+
+def say(plan: TrainPlan, text: str) -> None:
+    """Print once, not once a process."""
+    if plan.run.process_index == 0:
+        print(text, flush=True)

@@ -1,0 +1,251 @@
+"""train() end to end on a tiny model: killed, continued, finished, refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+import transformers  # noqa: E402
+from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
+from qwenvl.train.train_qwen import run, train  # noqa: E402
+
+from driving.errors import DrivingError, LedgerError, RecordError  # noqa: E402
+from driving.ledger import read_ledger  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+FULL = ("--tune_mm_vision", "True")
+LORA = ("--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0.1")
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(transformers.TrainerCallback):
+    """Stops a run after a step, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+def arguments(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
+    return [
+        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
+        "--per_device_train_batch_size", "2", "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none",
+        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", *extra,
+    ]  # fmt: skip
+
+
+def weights_of(folder) -> dict:
+    from safetensors.torch import load_file
+
+    (path,) = folder.glob("*model.safetensors")
+    return load_file(path)
+
+
+def steps_and_losses(folder) -> list[tuple[int, float]]:
+    lines = (folder / "training_log.jsonl").read_text().splitlines()
+    return [(json.loads(line)["step"], json.loads(line)["loss"]) for line in lines]
+
+
+@pytest.fixture(scope="module", params=[FULL, LORA], ids=["full", "lora"])
+def two_ways(request, tiny_model, training_json, tmp_path_factory):
+    """(uninterrupted run of 7 steps, the same killed after step 3 and run again, its flags)."""
+    folder = tmp_path_factory.mktemp("runs")
+    flags = [*request.param, "--max_steps", "7", "--save_steps", "2", "--gradient_accumulation_steps", "1"]
+    assert run(arguments(tiny_model, training_json, folder / "whole", *flags)) == 0
+    broken = arguments(tiny_model, training_json, folder / "broken", *flags)
+    with pytest.raises(Killed):
+        run(broken, callbacks=[KillAt(3)])
+    assert run(broken) == 0
+    return folder / "whole", folder / "broken", broken
+
+
+def test_a_killed_run_ends_in_the_same_bits(two_ways):
+    whole, broken, _ = two_ways
+    expected, found = weights_of(whole), weights_of(broken)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_a_killed_run_logs_every_step_once_with_the_same_loss(two_ways):
+    whole, broken, _ = two_ways
+    assert [step for step, _ in steps_and_losses(broken)] == [1, 2, 3, 4, 5, 6, 7]
+    assert steps_and_losses(broken) == steps_and_losses(whole)
+
+
+def test_something_was_learnt(two_ways):
+    losses = [loss for _, loss in steps_and_losses(two_ways[0])]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_finished_run_says_so_and_touches_nothing(two_ways, capsys):
+    _, broken, command = two_ways
+    before = {path: path.stat().st_mtime_ns for path in broken.rglob("*") if path.is_file()}
+    assert run(command) == 0
+    assert "already finished (7 steps)" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in broken.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_holds_all_that_evaluation_needs(two_ways):
+    whole = two_ways[0]
+    newest = whole / "checkpoint-7"
+    for folder in (whole, newest):
+        preprocessing = Preprocessing.read(folder)
+        assert (preprocessing.video_fps, preprocessing.scaler, preprocessing.factor_px) == (10.0, "area", 32)
+        assert len(preprocessing.prompt_hash) == 16
+        assert json.loads((folder / "training_groups.json").read_text()) == [f"clip0{i}" for i in range(5)]
+        assert (folder / "tokenizer.json").exists() and (folder / "processor_config.json").exists()
+    assert json.loads((newest / "complete.json").read_text())["step"] == 7
+
+
+def test_two_complete_checkpoints_are_kept(two_ways):
+    assert sorted(path.name for path in two_ways[0].glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-7"]
+
+
+def test_the_plan_is_kept_beside_the_weights(two_ways):
+    facts = json.loads((two_ways[0] / "train_plan.json").read_text())
+    assert facts["effective_batch"]["samples_a_step"] == 2
+    assert facts["first_sample"]["videos"] == [[10, 64, 96]]
+    assert (facts["total_steps"], facts["steps_an_epoch"]) == (7, 5)
+
+
+def test_plain_transformers_and_peft_load_the_result(two_ways, tiny_model):
+    whole = two_ways[0]
+    if (whole / "adapter_config.json").exists():
+        from peft import PeftModel
+
+        base = transformers.Qwen3VLForConditionalGeneration.from_pretrained(tiny_model)
+        model = PeftModel.from_pretrained(base, whole)
+    else:
+        model = transformers.Qwen3VLForConditionalGeneration.from_pretrained(whole)
+    state = model.state_dict()
+    merger = next(value for name, value in state.items() if "default.linear_fc2.weight" in name or name.endswith(
+        "visual.merger.linear_fc2.weight") and "original" not in name)  # fmt: skip
+    trained = weights_of(whole)
+    assert any(torch.equal(merger, value) for name, value in trained.items() if "merger" in name)
+
+
+def test_more_steps_continue_a_finished_run(two_ways, tmp_path, capsys):
+    _, broken, command = two_ways
+    copy = tmp_path / "copy"
+    shutil.copytree(broken, copy)
+    longer = [str(copy) if part == str(broken) else part for part in command]
+    longer[longer.index("--max_steps") + 1] = "8"
+    assert run(longer) == 0
+    assert f"continuing from {copy / 'checkpoint-7'}" in capsys.readouterr().out
+    assert steps_and_losses(copy)[-1][0] == 8
+
+
+def test_a_half_written_checkpoint_is_passed_over_by_name(two_ways, tmp_path, capsys):
+    _, broken, command = two_ways
+    copy = tmp_path / "copy"
+    shutil.copytree(broken, copy)
+    (copy / "manifest.json").unlink()
+    (copy / "checkpoint-7" / "complete.json").unlink()
+    assert run([str(copy) if part == str(broken) else part for part in command]) == 0
+    said = capsys.readouterr().out
+    assert "checkpoint-7 was only half written; passed over" in said
+    assert "checkpoint-6" in said
+    assert weights_of(copy).keys() == weights_of(broken).keys()
+
+
+def test_another_plan_in_the_same_folder_is_refused_by_name(two_ways):
+    _, _, command = two_ways
+    with pytest.raises(LedgerError, match="was made with learning_rate = 0.01, this run asks for 0.02"):
+        run([*command, "--learning_rate", "2e-2"])
+
+
+def test_workers_and_a_frame_cache_change_nothing(two_ways, tiny_model, training_json, tmp_path):
+    whole, _, command = two_ways
+    with_workers = [str(tmp_path / "run") if part.endswith("broken") else part for part in command]
+    assert run([*with_workers, "--dataloader_num_workers", "2", "--cache_frames", "True"]) == 0
+    expected, found = weights_of(whole), weights_of(tmp_path / "run")
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+@pytest.fixture
+def breakable(training_json, tmp_path):
+    """A copy of the training folder that a test may damage."""
+    shutil.copytree(training_json.parent, tmp_path / "data")
+    return tmp_path / "data" / "train.json"
+
+
+def test_a_missing_and_a_broken_video_are_in_the_ledger_and_the_run_goes_on(tiny_model, breakable, tmp_path):
+    (breakable.parent / "videos/03.mp4").unlink()
+    broken = breakable.parent / "videos/06.mp4"
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert run(arguments(tiny_model, breakable, tmp_path / "run", "--num_train_epochs", "1")) == 0
+    skips = {skip.id: skip for skip in read_ledger(tmp_path / "run/skipped.jsonl")}
+    assert sorted(skips) == ["clip03_seg_00", "clip06_seg_00"]
+    assert "03.mp4 is not there" in skips["clip03_seg_00"].reason
+    assert "06.mp4" in skips["clip06_seg_00"].reason
+
+
+def test_too_many_bad_samples_stop_the_run(tiny_model, breakable, tmp_path):
+    for index in range(4):
+        (breakable.parent / f"videos/0{index}.mp4").unlink()
+    with pytest.raises(LedgerError, match="4 of 10 samples are bad"):
+        run(arguments(tiny_model, breakable, tmp_path / "run"))
+
+
+def test_a_wrong_count_of_video_marks_is_in_the_ledger(tiny_model, breakable, tmp_path):
+    rows = json.loads(breakable.read_text())
+    rows[2]["conversations"][1]["value"] = "<video>\n<video>\nWhere?"
+    breakable.write_text(json.dumps(rows))
+    assert run(arguments(tiny_model, breakable, tmp_path / "run", "--max_steps", "1")) == 0
+    (skip,) = read_ledger(tmp_path / "run/skipped.jsonl")
+    assert skip.id == "clip02_seg_00"
+    assert "2 <video> in the questions, 1 video paths" in skip.reason
+
+
+def test_a_sample_that_is_too_long_is_in_the_ledger_and_never_cut(tiny_model, breakable, tmp_path):
+    rows = json.loads(breakable.read_text())
+    rows[4]["conversations"][2]["value"] = "(1.0, 0.1)" * 40
+    breakable.write_text(json.dumps(rows))
+    flags = ("--num_train_epochs", "1", "--model_max_length", "300")
+    assert run(arguments(tiny_model, breakable, tmp_path / "run", *flags)) == 0
+    (skip,) = read_ledger(tmp_path / "run/skipped.jsonl")
+    assert skip.id == "clip04_seg_00"
+    assert "do not fit --model_max_length 300" in skip.reason
+
+
+def test_a_train_json_that_is_no_json_is_named(tiny_model, breakable, tmp_path):
+    breakable.write_text('[{"video": ')
+    with pytest.raises(RecordError, match="train.json is not JSON"):
+        run(arguments(tiny_model, breakable, tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_sample_ids(tiny_model, training_json, tmp_path):
+    poisoned = tmp_path / "model"
+    shutil.copytree(tiny_model, poisoned)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(poisoned / "model.safetensors")
+    weights["model.language_model.norm.weight"].fill_(float("nan"))
+    save_file(weights, poisoned / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DrivingError, match=r"the loss is nan at step 1 on the samples clip\d\d_seg_00, clip"):
+        run(arguments(poisoned, training_json, tmp_path / "run"))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tiny_model, training_json, tmp_path, capsys):
+    assert run(arguments(tiny_model, training_json, tmp_path / "run", "--dry_run", "True")) == 0
+    said = capsys.readouterr().out
+    assert "10 frames of 64x96 px" in said
+    assert "2 samples x 1 processes x 1 accumulation = 2 a step" in said
+    assert "[[[(0.0, -0.0000)]<|im_end|>]]" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_turns_a_users_mistake_into_one_line_and_exit_code_1(tmp_path, capsys):
+    argv = ["--model_name_or_path", str(tmp_path), "--dataset_use", "no_such_dataset", "--use_cpu", "True"]
+    assert train(argv=argv) == 1
+    assert "error: dataset 'no_such_dataset' is not registered" in capsys.readouterr().err
