@@ -9,25 +9,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from data_prep.dataset_options import DatasetOptions
+from data_prep.leakage import check_leakage
 from data_prep.segment_table import SegmentTable
-from data_prep.splits import (
-    LEFT_OUT,
-    SIDES,
-    SplitPlan,
-    SplitRow,
-    SplitRule,
-    check_leakage,
-    choose_rows,
-    plan_splits,
-)
+from data_prep.split_rule import LEFT_OUT, SIDES, SplitPlan, SplitRow, SplitRule
+from data_prep.splits import choose_rows, plan_splits
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
 from driving.ledger import Skip
-
-if TYPE_CHECKING:
-    from data_prep.hf_dataset import DatasetOptions
 
 LIGHT_COLUMNS = (
     "segment_uuid", "clip_uuid", "start_second", "group", "split", "video_path", "member", "video_start", "fps",

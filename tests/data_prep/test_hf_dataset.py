@@ -12,7 +12,8 @@ from datasets import load_from_disk
 from drawn_segments import NUM_FRAMES, make_row, make_rows, write_index
 from killing import read_tree, run_killed_at_rename
 
-from data_prep.hf_dataset import DatasetOptions, main, run
+from data_prep.dataset_options import DatasetOptions
+from data_prep.hf_dataset import main, run
 from data_prep.label_statistics import LabelStatistics
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError, LedgerError, SourceError
@@ -282,6 +283,12 @@ def test_one_recording_with_leave_is_stamped_and_its_gap_is_in_the_ledger(tmp_pa
     assert "same recording, split in time" in found["warnings"][0]
 
 
+def test_one_short_recording_goes_without_val_and_says_so(tmp_path):
+    output = prepare(tmp_path, make_rows(1, 4), allow_one_recording=True)
+    assert list(load_from_disk(str(output))) == ["train", "test"]
+    assert "clip000: too few segments for three sides; there is no val" in describe(output)["warnings"]
+
+
 # options against the segments
 
 
@@ -298,6 +305,21 @@ def test_an_option_that_does_not_fit_the_segments_is_refused_before_anything_is_
     with pytest.raises(DrivingError, match=complaint):
         prepare(tmp_path, make_rows(4, 1), **options)
     assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["--max-samples", "-5"], "'-5' is not a whole number of 0 or more"),
+        (["--examples-preview", "few"], "'few' is not a whole number"),
+        (["--duration", "0"], "'0' is not a number above zero"),
+        (["--fps", "fast"], "'fast' is neither a frame rate in Hz nor auto"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_a_usage_mistake(words, complaint, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert complaint in capsys.readouterr().err
 
 
 def test_auto_takes_the_rate_of_the_segments(tmp_path):

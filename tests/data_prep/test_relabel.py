@@ -11,7 +11,8 @@ import pytest
 from datasets import load_from_disk
 from drawn_segments import make_row, make_rows, write_index
 
-from data_prep.hf_dataset import DatasetOptions, run
+from data_prep.dataset_options import DatasetOptions
+from data_prep.hf_dataset import run
 from data_prep.relabel import plan_times
 from driving.errors import LedgerError, SourceError
 from driving.ledger import read_ledger

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.splits import (
-    LEFT_OUT,
-    SplitPlan,
-    SplitRow,
-    SplitRule,
-    check_leakage,
-    choose_rows,
-    hash_fraction,
-    plan_splits,
-)
+from data_prep.leakage import check_leakage
+from data_prep.split_rule import LEFT_OUT, SplitPlan, SplitRow, SplitRule, hash_fraction
+from data_prep.splits import choose_rows, plan_splits
 from driving.errors import DrivingError
 
 
@@ -226,9 +219,17 @@ def test_two_recordings_of_one_group_leave_a_segment_out_between_them():
     assert plan.sides == ["train"] * 4 + [LEFT_OUT] + ["test"] * 5
 
 
-def test_a_recording_too_short_to_be_split_in_time_says_how_long_it_must_be():
-    with pytest.raises(DrivingError, match="ride0000 has 4 segments, too few .* into 3 sides .*at least 5"):
-        plan_splits(rides(1, seconds=4), SplitRule(allow_one_recording=True))
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_a_recording_too_short_to_be_split_in_time_says_how_long_it_must_be(seconds):
+    with pytest.raises(DrivingError, match=f"ride0000 has {seconds} segments, too few .*at least 3, and 5 with val"):
+        plan_splits(rides(1, seconds=seconds), SplitRule(allow_one_recording=True))
+
+
+@pytest.mark.parametrize("seconds, num_train", [(3, 1), (4, 2)])
+def test_a_recording_too_short_for_val_goes_without_it_and_says_so(seconds, num_train):
+    plan = plan_splits(rides(1, seconds=seconds), SplitRule(allow_one_recording=True))
+    assert plan.sides == ["train"] * num_train + [LEFT_OUT, "test"]
+    assert plan.to_json()["groups_without_val"] == ["ride0000"]
 
 
 def test_five_segments_are_just_enough():

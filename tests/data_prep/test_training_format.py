@@ -11,6 +11,7 @@ from drawn_segments import make_row, make_rows, write_index
 from killing import read_tree, run_killed_at_rename
 
 from data_prep import hf_dataset
+from data_prep.dataset_options import DatasetOptions
 from data_prep.training_format import ConvertOptions, main, run
 from driving.answer_format import AnswerFormat, parse_answer
 from driving.errors import DrivingError, LedgerError
@@ -21,7 +22,7 @@ from driving.records import check_record, messages_from_record
 def make_dataset(folder: Path, rows: list[dict], **options) -> Path:
     write_index(folder / "segments", rows)
     given = {"segments_path": folder / "segments", "output_dir": folder / "dataset", "fps": 4.0} | options
-    hf_dataset.run(hf_dataset.DatasetOptions(**given))
+    hf_dataset.run(DatasetOptions(**given))
     return folder / "dataset"
 
 
