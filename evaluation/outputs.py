@@ -174,7 +174,7 @@ def describe_run(
     stamps = list(planned.stamps)
     if is_tiny or synthetic:
         model = f"a tiny model ({num_parameters / 1e6:.1f} M parameters)" if is_tiny else "a model"
-        stamps.insert(0, f"{model} on {'synthetic' if synthetic else 'recorded'} data" + _advice(is_tiny, synthetic))
+        stamps.insert(0, f"{model}{' on synthetic data' if synthetic else ''}: {_advice(synthetic)}")
     clips = sorted({tuple(entry.clip) for entry in predictions})
     return {
         "format_version": FORMAT_VERSION,
@@ -201,10 +201,10 @@ def describe_run(
     }
 
 
-def _advice(is_tiny: bool, synthetic: bool) -> str:
+def _advice(synthetic: bool) -> str:
     if synthetic:
-        return ": the numbers show that the pipeline works and that the model looks; they say nothing about real roads"
-    return ": it shows that the pipeline works, not how well Qwen3-VL drives"
+        return "the numbers show whether the pipeline works and the model looks; they say nothing about real roads"
+    return "it shows whether the pipeline works, not how well Qwen3-VL drives"
 
 
 def _package_versions() -> dict[str, str]:

@@ -30,8 +30,8 @@ def render_grounding(metrics: Metrics) -> str:
         ]
         bar = "over 0" if check["bar"] == 0 else f"at least {check['bar']:g}"
         estimate = format_estimate(_estimate_of(check, ground), 0 if check["name"] == "enough_clips" else 2)
-        rows.append([escape(check["label"]), estimate, bar, f'<span class="{style}">{word}</span>'])
-    table = render_table(["claim", "measured", "bar", "verdict"], rows)
+        rows.append([escape(check["label"]), f'<span class="{style}">{word}</span>', estimate, bar])
+    table = render_table(["claim", "verdict", "measured", "bar"], rows)
     sentences = "".join(f"<p>{escape(line)}</p>" for line in explain_controls(metrics))
     return render_section(
         "Does it look at the video?",

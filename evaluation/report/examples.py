@@ -74,7 +74,7 @@ def _render_example(
     charts = _draw_path(row, truth, answers, mean) + _draw_curves(row, truth, answers)
     answer = f"<details><summary>the answer as it came</summary><pre>{escape(shown)}</pre></details>"
     frames = _render_frames(name, read_frames)
-    return f'<div class="example">{head}{frames}<div class="charts">{charts}</div>{answer}</div>'
+    return f'<div class="example">{head}{frames}<div class="charts three">{charts}</div>{answer}</div>'
 
 
 def _render_frames(name: str, read_frames: ReadFrames) -> str:
@@ -114,14 +114,15 @@ def _draw_path(row: int, truth: Truth, answers: Answers, mean: Motion) -> str:
 def _draw_curves(row: int, truth: Truth, answers: Answers) -> str:
     times_s = (np.arange(truth.num_samples) + 0.5) * truth.interval_s
     charts = []
-    for title, unit, true, predicted in (
-        ("Speed", "m/s", truth.velocity_mps[row], answers.velocity_mps[row]),
-        ("Curvature (left is positive)", "1/m", truth.curvature_per_m[row], answers.curvature_per_m[row]),
+    for title, unit, min_span, true, predicted in (
+        ("Speed", "m/s", 2.0, truth.velocity_mps[row], answers.velocity_mps[row]),
+        ("Curvature (left is positive)", "1/m", 0.01, truth.curvature_per_m[row], answers.curvature_per_m[row]),
     ):
         series = [
             Series("recorded", np.stack([times_s, true], axis=1), "truth"),
             Series("predicted", np.stack([times_s, predicted], axis=1), "model"),
         ]
-        chart = line_chart(series, "seconds ahead", unit, f"{title} predicted and recorded", from_zero=unit == "m/s")
+        caption = f"{title}, predicted and recorded"
+        chart = line_chart(series, "seconds ahead", unit, caption, from_zero=unit == "m/s", min_span=min_span)
         charts.append(render_figure(title, chart))
     return "".join(charts)

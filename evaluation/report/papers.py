@@ -17,7 +17,9 @@ def render_data(metrics: Metrics) -> str:
     clips = ", ".join(f"{c[0]} frames of {c[1]} x {c[2]}" for c in data["clips_frames_height_width"] if len(c) == 3)
     parameters = card.get("num_parameters")
     facts = {
-        "kind": "synthetic, drawn by a program" if data["is_synthetic"] else "recorded",
+        "kind": "synthetic, drawn by a program"
+        if data["is_synthetic"]
+        else "recorded (nothing says that it was drawn)",
         "splits": splits,
         "clip as the model saw it": clips or "unknown",
         "prompt": "unknown" if data["prompt_tokens"] is None else f"{data['prompt_tokens']:,.0f} tokens (median)",

@@ -27,6 +27,7 @@ NAMES = {
     "ca_cc": "CA + CC",
     "label_floor": "label floor",
 }
+SHORT = {"velocity_mae_mps": "speed error", "curvature_mae_per_m": "curvature error", "ade_m": "ADE", "fde_m": "FDE"}
 SHOWN = {"velocity_mae_mps": 2, "curvature_mae_per_m": 4, "ade_m": 2, "fde_m": 2}
 
 
@@ -99,15 +100,18 @@ def render_baselines(metrics: Metrics) -> str:
         skill = metrics["skill"].get(who, {})
         gains = [format_estimate(skill[name], 2) if skill else "\u2013" for name in SHOWN]
         knows = "history" if entry["needs_history"] else "truth" if who == "label_floor" else "training labels"
-        rows.append(
-            [f"{escape(NAMES[who])}<br><span class='note'>{escape(entry['description'])}</span>", knows, *gains]
-        )
-    head = ["skill against", "it knows", *(METRICS[name].label.split(",")[0] for name in SHOWN)]
+        rows.append([escape(NAMES[who]), knows, *gains])
+    head = ["skill against", "it knows", *SHORT.values()]
+    meanings = "".join(
+        f"<li><b>{escape(NAMES[who])}</b>: {escape(entry['description'])}</li>"
+        for who, entry in metrics["baselines"].items()
+    )
     return render_section(
         "Beside what costs nothing",
         f'<div class="charts">{"".join(figures)}</div>{render_table(head, rows)}'
         '<p class="note">Skill is 1 \u2212 error / error of the baseline: 0 is no better, 1 perfect, paired by clip. '
-        "This model saw video only; baselines that know the past second's true speed are a reference from above.</p>",
+        "This model saw video only; baselines that know the past second's true speed are a reference from above.</p>"
+        f'<ul class="names note">{meanings}</ul>',
     )
 
 
@@ -147,7 +151,7 @@ def render_strata(metrics: Metrics) -> str:
         rows.append(
             ["mean over bins", "", "", *(_pair(macro["model"][m], macro[FALLBACK][m], d) for m, d in SHOWN.items())]
         )
-        head = [title.lower(), "rows", "clips", *(f"{METRICS[m].label.split(',')[0]}: model / mean" for m in SHOWN)]
+        head = [title.lower(), "rows", "clips", *(f"{label}: model / mean" for label in SHORT.values())]
         tables.append(render_table(head, rows))
         if axis != "motion":
             figures += [_draw_stratum(entry, metric, f"{title}: {label}") for metric, label in

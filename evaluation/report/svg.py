@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 28, 40
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,17 @@ def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str) -> str:
     return _svg("".join(parts), caption, height)
 
 
-def line_chart(series: Sequence[Series], x_label: str, y_label: str, caption: str, *, from_zero: bool = False) -> str:
-    """Lines over a grid, with a legend when there are several."""
-    frame = _fit(series, from_zero=from_zero)
+def line_chart(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    caption: str,
+    *,
+    from_zero: bool = False,
+    min_span: float = 0.0,
+) -> str:
+    """Lines over a grid, with a legend when there are several; `min_span` keeps noise from filling the chart."""
+    frame = _fit(series, from_zero=from_zero, min_span=min_span)
     lines = "".join(_polyline(entry, frame) for entry in series)
     return _svg(_grid(frame, x_label, y_label) + lines + _legend(series), caption)
 
@@ -140,13 +148,17 @@ def path_chart(series: Sequence[Series], caption: str) -> str:
     return _svg(_grid(frame, "left \u2190 metres \u2192 right", "forward [m]") + lines + _legend(turned), caption)
 
 
-def _fit(series: Sequence[Series], *, from_zero: bool) -> Frame:
+def _fit(series: Sequence[Series], *, from_zero: bool, min_span: float) -> Frame:
     points = np.concatenate([entry.points for entry in series])
     (x_low, y_low), (x_high, y_high) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     if from_zero:
         y_low, y_high = min(y_low, 0.0), max(y_high, 0.0)
+    if y_high - y_low < min_span:
+        middle = (y_low + y_high) / 2
+        y_low, y_high = (0.0, min_span) if from_zero and y_low >= 0 else (middle - min_span / 2, middle + min_span / 2)
     margin = 0.06 * ((y_high - y_low) or max(abs(y_high), 1e-3))
-    return Frame((x_low, x_high if x_high > x_low else x_low + 1), (y_low - margin * (y_low != 0), y_high + margin))
+    y_low = y_low if from_zero and y_low == 0 else y_low - margin
+    return Frame((x_low, x_high if x_high > x_low else x_low + 1), (y_low, y_high + margin))
 
 
 def _grid(frame: Frame, x_label: str, y_label: str) -> str:
@@ -182,11 +194,11 @@ def _end_dot(series: Series, frame: Frame) -> str:
 def _legend(series: Sequence[Series]) -> str:
     if len(series) < 2:
         return ""
-    parts, x = [], LEFT + 8
+    parts, x = [], LEFT
     for entry in series:
         dashed = ' stroke-dasharray="5 4"' if entry.is_dashed else ""
-        parts.append(f'<line class="line {entry.style}"{dashed} x1="{x}" y1="{TOP + 8}" x2="{x + 18}" y2="{TOP + 8}"/>')
-        parts.append(f'<text class="legend" x="{x + 23}" y="{TOP + 12}">{escape(entry.label)}</text>')
+        parts.append(f'<line class="line {entry.style}"{dashed} x1="{x}" y1="12" x2="{x + 18}" y2="12"/>')
+        parts.append(f'<text class="legend" x="{x + 23}" y="16">{escape(entry.label)}</text>')
         x += 36 + 7 * len(entry.label)
     return "".join(parts)
 
