@@ -48,6 +48,7 @@ def collate(
     batch["attention_mask"] = (positions[None] < lengths[:, None]).long()
     batch["videos"] = [video for sample in good for video in sample["videos"]]
     batch["images"] = [image for sample in good for image in sample["images"]]
+    batch["padding_side"] = padding_side
     batch["ids"] = [sample["id"] for sample in good]
     batch["bad"] = bad
     return batch
@@ -58,9 +59,13 @@ def to_model_inputs(
 ) -> dict[str, torch.Tensor]:
     """Move a batch to the device and turn its frames into normalised patches.
 
-    Labels are left out unless asked for: `generate` does not take them.
+    For training (`with_labels`) the batch is padded on the right, and no attention mask is passed: causal attention
+    never looks right, so no real token sees padding, and without a mask the upper half of the scores is not computed.
+    For generation labels are left out: `generate` does not take them.
     """
-    keys = [key for key in (*TENSOR_KEYS, "attention_mask") if with_labels or key != "labels"]
+    if with_labels and batch["padding_side"] != "right":
+        raise ValueError("a batch padded on the left needs its mask; train on one padded on the right")
+    keys = (*TENSOR_KEYS,) if with_labels else ("input_ids", "mm_token_type_ids", "attention_mask")
     inputs = {key: batch[key].to(device, non_blocking=True) for key in keys}
     for kind, names in {
         "videos": ("pixel_values_videos", "video_grid_thw", processor.video_processor),

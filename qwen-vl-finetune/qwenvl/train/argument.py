@@ -159,7 +159,8 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         )
     if str(run.eval_strategy.value) != "no":
         raise DrivingError(
-            "--eval_strategy: evaluation during training is not in this version; run scripts/evaluate.py"
+            f"--eval_strategy {run.eval_strategy.value}: evaluation inside training is not in this version; "
+            "leave it out and run scripts/evaluate.py afterwards"
         )
     if data.cache_frames.lower() not in ("auto", "true", "false"):
         raise DrivingError(f"--cache_frames {data.cache_frames!r} is none of auto, True, False")

@@ -1,0 +1,125 @@
+"""Flags: upstream's, those that transformers dropped, and those that are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+from qwenvl.train.argument import parse_plan  # noqa: E402
+from qwenvl.train.translate import check_flags, resolve_machine, translate_argv  # noqa: E402
+
+from driving.errors import DrivingError  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+
+def parse(*argv: str):
+    return parse_plan(["--model_name_or_path", "m", "--use_cpu", "True", *argv])
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        (["--warmup_ratio", "0.03"], ["--warmup_steps", "0.03"]),
+        (["--evaluation-strategy", "no"], ["--eval_strategy", "no"]),
+        (["--no_cuda", "True"], ["--use_cpu", "True"]),
+        (["--overwrite_output_dir"], ["--overwrite_output"]),
+        (["--save_safetensors", "True"], []),
+        (["--video-max-pixels=1024*28*28"], ["--video_max_pixels", "802816"]),
+        (["--group_by_length", "True"], ["--group_by_length", "True"]),
+    ],
+)
+def test_what_people_still_type_is_translated(typed, known):
+    assert translate_argv(typed)[0] == known
+
+
+def test_the_logging_dir_goes_where_tensorboard_looks_now(monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
+    argv, notes = translate_argv(["--logging_dir", "logs/x"])
+    import os
+
+    assert argv == [] and os.environ["TENSORBOARD_LOGGING_DIR"] == "logs/x"
+    assert "logs/x" in notes[0]
+
+
+def test_unsafe_weights_are_not_written():
+    with pytest.raises(DrivingError, match="--save_safetensors False is gone"):
+        translate_argv(["--save_safetensors", "False"])
+
+
+def test_a_pixel_count_must_be_a_number_or_a_product():
+    with pytest.raises(DrivingError, match="'lots' is not a number of pixels"):
+        translate_argv(["--max_pixels", "lots"])
+
+
+def test_dashes_and_underscores_are_one_flag():
+    assert parse("--lora-r", "8").model.lora_r == parse("--lora_r", "8").model.lora_r == 8
+
+
+def test_a_mistyped_flag_is_answered_with_the_nearest():
+    with pytest.raises(DrivingError, match="--lora_enabel is not a flag .* did you mean --lora_enable"):
+        parse("--lora_enabel", "True")
+
+
+def test_a_value_without_a_flag_is_refused():
+    with pytest.raises(DrivingError, match="'config.json' stands before the first flag"):
+        check_flags(["config.json"], set())
+
+
+@pytest.mark.parametrize("flag", ["data_flatten", "data_packing", "load_in_4bit"])
+def test_what_is_not_built_yet_is_refused_and_never_ignored(flag):
+    with pytest.raises(DrivingError, match=f"--{flag} True is not in this version"):
+        parse(f"--{flag}", "True")
+
+
+def test_evaluation_inside_training_is_refused():
+    with pytest.raises(DrivingError, match="--eval_strategy steps: evaluation inside training"):
+        parse("--eval_strategy", "steps", "--eval_steps", "5")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--tune_mm_llm", "False", "--tune_mm_mlp", "False"), "nothing is trained"),
+        (("--lora_enable", "True", "--tune_mm_llm", "False"), "LoRA has nothing to adapt"),
+        (("--lora_dropout", "1.0"), "the dropout from 0 to below 1"),
+        (("--cache_frames", "maybe"), "none of auto, True, False"),
+        (("--precision", "int8"), "none of auto, bf16, fp16, fp32"),
+        (("--max_bad_fraction", "2"), "not a share from 0 to 1"),
+    ],
+)
+def test_contradictions_and_bad_values_are_refused(argv, message):
+    with pytest.raises(DrivingError, match=message):
+        parse(*argv)
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(DrivingError, match="--model_name_or_path is missing"):
+        parse_plan(["--use_cpu", "True"])
+
+
+def test_bf16_on_a_machine_without_it_says_what_is_used_instead():
+    argv, notes = resolve_machine(["--use_cpu", "True", "--bf16", "True"])
+    assert argv[argv.index("--precision") + 1] == "fp32"
+    assert notes == ["bf16 was asked for; this machine has no GPU, fp32 is used"]
+
+
+def test_activations_are_kept_on_a_cpu_unless_asked():
+    argv, _ = resolve_machine(["--use_cpu", "True", "--gradient_checkpointing", "auto"])
+    assert argv[argv.index("--gradient_checkpointing") + 1] == "False"
+    argv, _ = resolve_machine(["--use_cpu", "True", "--gradient_checkpointing", "True"])
+    assert argv[argv.index("--gradient_checkpointing") + 1] == "True"
+
+
+def test_upstreams_own_command_line_parses():
+    plan = parse(
+        "--dataset_use", "physical_ai_driving%50", "--data_flatten", "False", "--tune_mm_vision", "False",
+        "--tune_mm_mlp", "True", "--tune_mm_llm", "True", "--bf16", "--output_dir", "out", "--num_train_epochs", "0.5",
+        "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4", "--max_pixels", "50176",
+        "--min_pixels", "784", "--eval_strategy", "no", "--save_strategy", "steps", "--save_steps", "1000",
+        "--save_total_limit", "1", "--learning_rate", "1e-5", "--weight_decay", "0", "--warmup_ratio", "0.03",
+        "--max_grad_norm", "1", "--lr_scheduler_type", "cosine", "--logging_steps", "1", "--model_max_length", "8192",
+        "--gradient_checkpointing", "True", "--dataloader_num_workers", "4", "--run_name", "r", "--report_to", "none",
+    )  # fmt: skip
+    assert (plan.data.max_pixels, plan.run.model_max_length, plan.run.warmup_steps) == (50176, 8192, 0.03)

@@ -1,0 +1,95 @@
+"""Models are loaded by what they are; what is no model is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from qwenvl.train.loading import (  # noqa: E402
+    check_model_folder,
+    choose_attention,
+    load_for_inference,
+    load_model,
+    load_processor,
+)
+
+from driving.errors import DrivingError  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+
+@pytest.fixture
+def copy_of_model(tiny_model, tmp_path):
+    folder = tmp_path / "qwen_a3b_physical"  # a name that fools readers of names
+    shutil.copytree(tiny_model, folder)
+    return folder
+
+
+def test_the_class_comes_from_the_config_and_not_from_the_name(copy_of_model):
+    check_model_folder(copy_of_model)
+    model = load_model(copy_of_model, attention="sdpa", dtype=torch.float32)
+    assert type(model).__name__ == "Qwen3VLForConditionalGeneration"
+
+
+def test_a_folder_without_vocabulary_is_refused_by_name(copy_of_model):
+    (copy_of_model / "tokenizer.json").unlink()
+    with pytest.raises(DrivingError, match="qwen_a3b_physical has no vocabulary"):
+        check_model_folder(copy_of_model)
+    with pytest.raises(DrivingError, match="has no vocabulary"):
+        load_processor(copy_of_model)
+
+
+def test_a_tokenizer_of_another_family_is_refused(copy_of_model):
+    tokenizer = json.loads((copy_of_model / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["content"] != "<|video_pad|>"]
+    (copy_of_model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((copy_of_model / "tokenizer_config.json").read_text())
+    config.pop("added_tokens_decoder", None)
+    (copy_of_model / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(DrivingError, match=r"not <\|video_pad\|>"):
+        load_processor(copy_of_model)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [('{"model_type": "llama"}', "is a 'llama' model; this version trains qwen3_vl"), ("{", "is not a model config")],
+)
+def test_another_kind_of_model_is_refused(copy_of_model, config, message):
+    (copy_of_model / "config.json").write_text(config)
+    with pytest.raises(DrivingError, match=message):
+        check_model_folder(copy_of_model)
+
+
+def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(tmp_path):
+    with pytest.raises(DrivingError, match="does not exist"):
+        check_model_folder(tmp_path / "nothing")
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(DrivingError, match="holds no config.json"):
+        check_model_folder(tmp_path)
+
+
+def test_an_adapter_is_no_base_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(DrivingError, match="is an adapter, not a model"):
+        check_model_folder(tmp_path)
+
+
+def test_an_adapter_whose_base_has_gone_says_where_it_was(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/gone/base"}')
+    with pytest.raises(DrivingError, match="was /gone/base, which is gone; pass --base-model"):
+        load_for_inference(tmp_path)
+
+
+def test_flash_attention_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_attention("auto") == "sdpa"
+    with pytest.raises(DrivingError, match="needs a GPU"):
+        choose_attention("flash_attention_2")
+    with pytest.raises(DrivingError, match="'fast' is none of auto"):
+        choose_attention("fast")

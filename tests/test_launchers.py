@@ -1,0 +1,155 @@
+"""Each launcher prints a command that parses into the plan of the document, wherever it is called from."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+
+import pytest
+
+FROM_ENVIRONMENT = {
+    "MODEL_PATH": ("model_name_or_path", "some/model"),
+    "DATASET": ("dataset_use", "my data.json"),
+    "OUTPUT_DIR": ("output_dir", "runs/one two"),
+    "LEARNING_RATE": ("learning_rate", "3e-4"),
+    "BATCH_SIZE": ("per_device_train_batch_size", "7"),
+    "GRAD_ACCUM_STEPS": ("gradient_accumulation_steps", "5"),
+    "EPOCHS": ("num_train_epochs", "9"),
+    "MAX_STEPS": ("max_steps", "11"),
+    "MODEL_MAX_LENGTH": ("model_max_length", "512"),
+    "PRECISION": ("precision", "fp32"),
+    "VIDEO_FPS": ("video_fps", "10"),
+    "VIDEO_MAX_FRAMES": ("video_max_frames", "20"),
+    "VIDEO_MIN_FRAMES": ("video_min_frames", "4"),
+    "VIDEO_FRAME_PIXELS": ("video_frame_pixels", "28672"),
+    "VIDEO_MAX_PIXELS": ("video_max_pixels", "802816"),
+    "VIDEO_MIN_PIXELS": ("video_min_pixels", "1024"),
+    "MAX_PIXELS": ("max_pixels", "4096"),
+    "MIN_PIXELS": ("min_pixels", "2048"),
+    "ATTN_IMPLEMENTATION": ("attn_implementation", "eager"),
+    "REPORT_TO": ("report_to", "tensorboard"),
+    "RUN_NAME": ("run_name", "r"),
+    "SAVE_STEPS": ("save_steps", "33"),
+    "SAVE_TOTAL_LIMIT": ("save_total_limit", "4"),
+}
+LORA_ONLY = {
+    "LORA_R": ("lora_r", "2"),
+    "LORA_ALPHA": ("lora_alpha", "3"),
+    "LORA_DROPOUT": ("lora_dropout", "0.0"),
+    "LORA_TARGET_MODULES": ("lora_target_modules", "attention"),
+}
+DEFAULTS = {
+    "train_physical_ai_lora.sh": {
+        "output_dir": "checkpoints/physical_ai_driving_lora", "learning_rate": "2e-4",
+        "per_device_train_batch_size": "4", "gradient_accumulation_steps": "2", "num_train_epochs": "5",
+        "lora_enable": "True", "lora_r": "64", "lora_alpha": "128", "lora_dropout": "0.05",
+    },
+    "train_physical_ai.sh": {
+        "output_dir": "checkpoints/physical_ai_driving", "learning_rate": "1e-5", "per_device_train_batch_size": "2",
+        "gradient_accumulation_steps": "4", "num_train_epochs": "3",
+    },
+}  # fmt: skip
+SHARED = {
+    "model_name_or_path": "Qwen/Qwen3-VL-4B-Instruct", "dataset_use": "physical_ai_driving",
+    "tune_mm_vision": "False", "tune_mm_mlp": "True", "tune_mm_llm": "True", "video_fps": "30",
+    "video_max_frames": "32", "video_min_frames": "16", "model_max_length": "4096", "lr_scheduler_type": "cosine",
+    "warmup_ratio": "0.03", "report_to": "none", "precision": "auto", "save_total_limit": "2",
+}  # fmt: skip
+RECIPES = sorted(DEFAULTS)
+
+
+def dry_run(repository, recipe, *trailing, folder=None, **environment) -> str:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [str(repository / recipe), *trailing],
+        env={**kept, "DRY_RUN": "command", **environment},
+        cwd=folder or repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command_of(output: str) -> list[str]:
+    (line,) = [line for line in output.splitlines() if line.startswith("command:")]
+    return shlex.split(line.removeprefix("command:"))
+
+
+def flags_of(command: list[str]) -> dict[str, str]:
+    """The last value of each flag: trailing arguments win."""
+    return {name[2:]: value for name, value in zip(command, command[1:], strict=False) if name.startswith("--")}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_defaults_are_those_of_the_document(repository, recipe, tmp_path):
+    flags = flags_of(command_of(dry_run(repository, recipe, folder=tmp_path)))
+    expected = {**SHARED, **DEFAULTS[recipe]}
+    assert {name: flags.get(name) for name in expected} == expected
+    assert ("lora_enable" in flags) == recipe.endswith("_lora.sh")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_variable_of_the_environment_reaches_its_flag(repository, recipe):
+    table = {**FROM_ENVIRONMENT, **(LORA_ONLY if recipe.endswith("_lora.sh") else {})}
+    flags = flags_of(command_of(dry_run(repository, recipe, **{name: value for name, (_, value) in table.items()})))
+    assert {name: flags[name] for name, _ in table.values()} == dict(table.values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_trailing_arguments_win_over_the_environment(repository, recipe):
+    flags = flags_of(command_of(dry_run(repository, recipe, "--learning_rate", "1", LEARNING_RATE="2")))
+    assert flags["learning_rate"] == "1"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_the_seeds_document_tells_people_to_edit_is_there_to_be_found(repository, recipe):
+    text = (repository / recipe).read_text()
+    assert '--report_to "none"' in text
+    assert "--tune_mm_llm True" in text
+    trainer = (repository / "qwen-vl-finetune/qwenvl/train/train_qwen.py").read_text()
+    assert 'train(attn_implementation="auto")' in trainer.splitlines()[-1]
+
+
+def test_several_processes_go_through_torchrun(repository):
+    command = command_of(dry_run(repository, "train_physical_ai.sh", NPROC_PER_NODE="2"))
+    assert command[0].endswith("torchrun")
+    assert flags_of(command)["nproc_per_node"] == "2"
+    assert "--standalone" in command
+
+
+def test_several_machines_need_a_rank_and_an_address(repository):
+    nodes = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
+    flags = flags_of(command_of(dry_run(repository, "train_physical_ai.sh", **nodes)))
+    assert {name: flags[name] for name in ("nnodes", "node_rank", "master_addr", "master_port")} == {
+        "nnodes": "2", "node_rank": "1", "master_addr": "10.0.0.1", "master_port": "1234",
+    }  # fmt: skip
+    with pytest.raises(AssertionError, match="NNODES is above 1: set NODE_RANK"):
+        dry_run(repository, "train_physical_ai.sh", NNODES="2")
+
+
+def test_an_explicit_deepspeed_config_is_always_used(repository):
+    flags = flags_of(command_of(dry_run(repository, "train_physical_ai.sh", DEEPSPEED_CONFIG="my/zero2.json")))
+    assert flags["deepspeed"] == "my/zero2.json"
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="says what is done without a GPU")
+def test_without_a_gpu_full_fine_tuning_says_that_it_leaves_deepspeed_out(repository):
+    output = dry_run(repository, "train_physical_ai.sh")
+    assert "no GPU here: training in plain data parallel instead of qwen-vl-finetune/scripts/zero3.json" in output
+    assert "deepspeed" not in flags_of(command_of(output))
+    assert flags_of(command_of(output))["use_cpu"] == "True"
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_command_parses_into_a_plan(repository, recipe):
+    pytest.importorskip("torch")
+    from qwenvl.train.argument import parse_plan
+
+    command = command_of(dry_run(repository, recipe))
+    plan = parse_plan(command[command.index("qwenvl.train.train_qwen") + 1 :])
+    assert plan.model.lora_enable == recipe.endswith("_lora.sh")
+    assert plan.run.num_train_epochs == float(DEFAULTS[recipe]["num_train_epochs"])
