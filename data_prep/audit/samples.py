@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from driving.clock import US_PER_S
+from driving.ego_motion import EgoMotion
 from driving.errors import SourceError
 from driving.recording import Recording, RecordingRef, VideoAddress
 from driving.rotation import heading_rad, rotation_matrices
@@ -101,21 +102,32 @@ def read_samples(ref: RecordingRef, recording: Recording | None) -> Samples:
     """
     if ref.source == "physical_ai":
         return _read_physical_ai(ref)
+    if ref.source == "comma2k19" and recording is None:  # its motion can be judged without its video
+        from data_prep.sources.comma2k19 import read_motion
+
+        return _from_motion(ref.recording_id, read_motion(Path(ref.place["folder"])))
     if recording is None:
         raise SourceError(f"{ref.recording_id} could not be read by the source {ref.source}")
     if recording.ego_motion is None:
         raise SourceError(f"{ref.recording_id} has no ego motion")
-    motion = recording.ego_motion
+    return replace(
+        _from_motion(ref.recording_id, recording.ego_motion),
+        frame_times_us=recording.frame_times_us,
+        video=recording.video,
+        clock_zero_us=recording.clock_zero_us,
+    )
+
+
+def _from_motion(recording_id: str, motion: EgoMotion) -> Samples:
     return Samples(
-        recording_id=ref.recording_id,
+        recording_id=recording_id,
         timestamps_us=motion.timestamps_us,
         position_m=motion.position_m,
         quaternion_xyzw=motion.quaternion_xyzw,
         velocity_mps=motion.velocity_mps,
         curvature_per_m=motion.curvature_per_m,
-        frame_times_us=recording.frame_times_us,
-        video=recording.video,
-        clock_zero_us=recording.clock_zero_us,
+        frame_times_us=None,
+        video=None,
     )
 
 
