@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-LABEL_COLUMNS = ("targets", "observed", "future_pose")
+LABEL_COLUMNS = {"targets": 2, "observed": 2, "future_pose": 3}  # name -> numbers in a row of it
 EXTRA_COLUMNS = {
     "video_start": "float64", "video_end": "float64", "member": "string", "frame_indices": "list<int64>",
     "height": "int64", "width": "int64", "source": "string", "country": "string", "hour": "int64", "platform": "string",
@@ -76,15 +76,18 @@ class RowBuilder:
     def _build_messages(self, path: str, answer: str) -> list[dict[str, Any]]:
         return build_messages(self._format.system_prompt, path, self._format.question, answer)
 
-    def _read_labels(self, table: pa.Table) -> list[dict[str, list] | None]:
+    def _read_labels(self, table: pa.Table) -> list[dict[str, Any] | None]:
         """LABEL_COLUMNS of every row; None for a row that cannot be used (it goes to `skips`)."""
-        if self._relabel is None:
-            rows = table.select(["segment_uuid", *LABEL_COLUMNS]).to_pylist()
-        else:
+        if self._relabel is not None:
             rows = table.drop_columns(list(LABEL_COLUMNS)).to_pylist()
+        else:
+            columns = [read_arrays(table[name], width) for name, width in LABEL_COLUMNS.items()]
+            names = ("segment_uuid", *LABEL_COLUMNS)
+            segments = table["segment_uuid"].to_pylist()
+            rows = [dict(zip(names, values, strict=True)) for values in zip(segments, *columns, strict=True)]
         return [self._check_labels(row) for row in rows]
 
-    def _check_labels(self, row: dict[str, Any]) -> dict[str, list] | None:
+    def _check_labels(self, row: dict[str, Any]) -> dict[str, Any] | None:
         try:
             labels = row if self._relabel is None else self._relabel(row)
             check_labels(labels, self._num_samples)
@@ -94,26 +97,40 @@ class RowBuilder:
         return labels
 
 
+def read_arrays(column: pa.ChunkedArray, width: int) -> list[np.ndarray | list | None]:
+    """Each row of a list-of-lists column as (n, width) float64, NaN where a number is missing; None for a missing row.
+
+    Rows stay plain lists where some are not `width` wide. (`to_pylist` took half of a run.)
+    """
+    import pyarrow.compute as pc
+
+    inner = pc.list_flatten(column)
+    if inner.null_count or not pc.all(pc.equal(pc.list_value_length(inner), width)).as_py():
+        return column.to_pylist()
+    numbers = pc.list_flatten(inner).to_numpy().astype(np.float64).reshape(-1, width)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    rows = np.split(numbers, np.cumsum(lengths)[:-1])
+    is_there = column.is_valid().to_pylist()
+    return [row if there else None for row, there in zip(rows, is_there, strict=True)]
+
+
 def check_labels(labels: dict[str, Any], num_samples: int) -> None:
     """Raise unless a row's labels are whole: T pairs now and then, T + 1 poses or more, all finite.
 
     Raises:
         MotionError: What is missing.
     """
-    for name, least, width in (
-        ("targets", num_samples, 2),
-        ("observed", num_samples, 2),
-        ("future_pose", num_samples + 1, 3),
-    ):
-        value = labels[name]
+    for name, width in LABEL_COLUMNS.items():
+        value, is_pose = labels[name], name == "future_pose"
+        least = num_samples + 1 if is_pose else num_samples
         if value is None:
             raise MotionError(f"{name} is missing")
-        if len(value) < least or (name != "future_pose" and len(value) != least):
+        if len(value) < least or (not is_pose and len(value) != least):
             raise MotionError(f"{name} holds {len(value)} rows, {least} were expected")
-        if any(len(part) != width for part in value):
-            raise MotionError(f"{name} holds rows that are not {width} numbers")
-        array = np.array(value, dtype=np.float64)  # None becomes NaN
-        if not np.isfinite(array).all():
-            raise MotionError(
-                f"{name} holds a value that is not finite at row {int(np.argwhere(~np.isfinite(array))[0, 0])}"
-            )
+        if not isinstance(value, np.ndarray):
+            if any(part is None or len(part) != width for part in value):
+                raise MotionError(f"{name} holds rows that are not {width} numbers")
+            value = np.array(value, dtype=np.float64)  # None becomes NaN
+        if not np.isfinite(value).all():
+            row = int(np.argwhere(~np.isfinite(value))[0, 0])
+            raise MotionError(f"{name} holds a value that is not finite at row {row}")

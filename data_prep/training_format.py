@@ -176,9 +176,10 @@ def write_truth(path: Path, dataset: DatasetDict) -> None:
 def build_truth(table: pa.Table, split: str) -> pa.Table:
     """One piece of a split -> its rows of truth.parquet."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    targets, poses = table["targets"].to_pylist(), table["future_pose"].to_pylist()
-    rates = table["video_fps"].to_pylist()
+    targets, rates = table["targets"].to_pylist(), table["video_fps"].to_pylist()
+    num_poses = pc.list_value_length(table["future_pose"]).to_pylist()
     numbers, lists = pa.float64(), pa.list_(pa.float64())
     columns = {
         "id": table["segment_uuid"],
@@ -186,7 +187,7 @@ def build_truth(table: pa.Table, split: str) -> pa.Table:
         "group": table["group"],
         **{name: table[name] for name in TRUTH_COLUMNS if name in table.column_names},
         "target_times_s": pa.array([_times(len(t), 0.5, fps) for t, fps in zip(targets, rates, strict=True)], lists),
-        "future_times_s": pa.array([_times(len(p), 0.0, fps) for p, fps in zip(poses, rates, strict=True)], lists),
+        "future_times_s": pa.array([_times(num, 0.0, fps) for num, fps in zip(num_poses, rates, strict=True)], lists),
         "speed_mps": pa.array([sum(abs(v) for v, _ in pairs) / len(pairs) for pairs in targets], numbers),
     }
     return pa.table(columns).replace_schema_metadata(None)

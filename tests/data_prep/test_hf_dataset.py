@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections import Counter
@@ -12,6 +13,7 @@ from datasets import load_from_disk
 from drawn_segments import NUM_FRAMES, make_row, make_rows, write_index
 from killing import read_tree, run_killed_at_rename
 
+from data_prep.arrow_dataset import _HashingWriter
 from data_prep.dataset_options import DatasetOptions
 from data_prep.hf_dataset import main, run
 from data_prep.label_statistics import LabelStatistics
@@ -408,6 +410,21 @@ def test_a_second_writer_is_refused(tmp_path):
     write_index(tmp_path / "segments", make_rows(4, 2))
     with claim_output(tmp_path / "dataset", {}), pytest.raises(LedgerError, match="another run is writing"):
         run(options_for(tmp_path))
+
+
+def test_a_disk_that_fills_up_is_named_and_the_same_command_continues(tmp_path, monkeypatch):
+    whole = read_tree(prepare(tmp_path, make_rows(6)))
+    options = options_for(tmp_path, output_dir=tmp_path / "full")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(LedgerError, match="the disk is full while writing .*arrow"):
+        patch.setattr(_HashingWriter, "write", fail)
+        run(options)
+    assert sorted(path.name for path in (tmp_path / "full").rglob("*") if path.is_file()) == [".lock", "plan.json"]
+    run(options)
+    assert read_tree(tmp_path / "full") == whole
 
 
 def test_two_runs_give_the_same_bytes(tmp_path):
