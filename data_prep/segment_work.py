@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.segment_pixels import RESIZED_CRF, SegmentFile, copy_segments, encode_segments
+from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording
 from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
 from data_prep.sources import SOURCES
@@ -127,7 +127,7 @@ def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[
     else:
         height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
         encode_segments(
-            recording.video, info, files, fps=job.rules.fps, size=(height, width), crf=RESIZED_CRF,
+            recording.video, info, files, fps=job.rules.fps, size=(height, width), encoding=RESIZED,
             num_threads=job.num_threads,
         )  # fmt: skip
     return [SegmentPlace(file.path.as_posix(), height, width) for file in files]

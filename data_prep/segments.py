@@ -16,7 +16,7 @@ from data_prep.executors import count_cores, run_jobs
 from data_prep.segment_index import PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import SegmentOptions
-from data_prep.segment_pixels import COPY_CRF, RESIZED_CRF
+from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, SegmentRules
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
@@ -26,7 +26,6 @@ from driving.ledger import LEDGER_NAME, Output, Skip, check_bad_fraction, claim_
 from driving.options import parse_options
 from driving.recording import RecordingRef
 from video_io import SCALER
-from video_io.encode import PRESET
 
 FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
 
@@ -99,12 +98,8 @@ def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: floa
         "max_gap_s": options.max_gap_s,
         "curvature": options.curvature,
         "scaler": SCALER,
-        "encoder": None if options.cut == "index" else f"x264 {PRESET} crf {_crf(options.cut)}",
+        "encoder": {"resized": str(RESIZED), "copy": str(COPY), "index": None}[options.cut],
     }
-
-
-def _crf(cut: str) -> int:
-    return RESIZED_CRF if cut == "resized" else COPY_CRF
 
 
 def _check_inputs(output: Output, inputs: str) -> None:

@@ -39,7 +39,7 @@ class VideoEncoder:
         size: tuple[int, int],
         fps: float,
         *,
-        crf: int = CRF,
+        crf: int | None = CRF,
         preset: str = PRESET,
         key_interval: int | None = None,
         options: dict[str, str] | None = None,
@@ -54,7 +54,7 @@ class VideoEncoder:
         stream.time_base = TIME_BASE
         stream.codec_context.time_base = TIME_BASE
         stream.thread_count = 1
-        stream.options = {"crf": str(crf), "preset": preset, **(options or {})}
+        stream.options = {**({} if crf is None else {"crf": str(crf)}), "preset": preset, **(options or {})}
         if key_interval is not None:
             stream.codec_context.gop_size = key_interval
             stream.options = {**stream.options, "sc_threshold": "0", "keyint_min": str(key_interval)}
@@ -94,7 +94,7 @@ def write_video(
     fps: float,
     *,
     pts_us: Iterable[int] | None = None,
-    crf: int = CRF,
+    crf: int | None = CRF,
     preset: str = PRESET,
     key_interval: int | None = None,
     options: dict[str, str] | None = None,
@@ -104,6 +104,7 @@ def write_video(
     Args:
         pts_us: when each frame is shown, strictly increasing; without it, i / fps.
         key_interval: a key frame every so many frames and nowhere else; None leaves it to the encoder.
+        crf: x264's quality, lower is better and larger; None where `options` set a bit rate instead.
         options: further x264 options.
 
     Returns:

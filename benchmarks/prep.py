@@ -1,0 +1,225 @@
+"""What cutting a recording into segments costs, as multiples of decoding it once.
+
+    drawn 1080p clip, about 8 Mbit/s, a key frame a second ──▶ decode | resized | copy | index | the seed's way
+                                                              (alternately, medians; CPU seconds but for the seed's)
+
+`uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes under two minutes on two cores, and prints
+one JSON object as its last line:
+
+    resized_over_decode       segments at 256x448, all work of a recording / decoding its frames once
+    psnr_db                   worst segment, luma, against the scaled frames before encoding
+    bytes_per_segment         mean size of a resized segment
+    seed_way_over_resized     open, seek, decode to BGR and encode as MPEG-4 at full size, once a segment / resized;
+                              wall seconds of one recording, each with the threads it takes by default
+    copy_over_decode          full resolution by copying packets, key frames on the segments' starts / decode
+    index_over_decode         rows and labels only, no files / decode
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+from data_prep.executors import count_cores
+from data_prep.segment_options import FRAME_TOLERANCE
+from data_prep.segment_plan import SegmentRules
+from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
+from data_prep.sources import find_source
+from data_prep.synthetic import constant_motion, write_dataset
+from driving.ego_motion import MAX_GAP_S
+from driving.frame_size import FRAME_PIXELS
+from driving.recording import RecordingRef, VideoAddress
+from video_io import write_video
+from video_io.decode import iter_decoded
+from video_io.probe import probe_video
+from video_io.scale import FrameScaler, read_planes
+
+FPS = 30.0
+OPENCV_MARGIN_FRAMES = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print its numbers as the last line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.prep", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--seconds", type=int, default=12, help="length of the drawn recording")
+    parser.add_argument("--height", type=int, default=1080)
+    parser.add_argument("--width", type=int, default=1920)
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = measure(Path(folder), args.seconds, args.height, args.width, args.repeats)
+    line = json.dumps(numbers)
+    if args.json is not None:
+        args.json.write_text(line + "\n", encoding="utf-8")
+    print(line)
+    return 0
+
+
+def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -> dict[str, float]:
+    """Make the input in `folder`, run every way `repeats` times in turn, and compare medians."""
+    ref = make_recording(folder / "input", seconds, height, width)
+    video = VideoAddress(*ref.place["video"])
+    jobs = {cut: build_job(ref, cut, folder / cut) for cut in ("resized", "copy", "index")}
+    threaded = build_job(ref, "resized", folder / "threaded", count_cores())
+    ways: dict[str, Callable[[], object]] = {"decode": lambda: decode(video)}
+    ways |= {cut: lambda job=job: cut_recording(job) for cut, job in jobs.items()}
+    rivals: dict[str, Callable[[], object]] = {
+        "resized": lambda: cut_recording(threaded),
+        "seed_way": lambda: cut_as_the_seed(video, folder / "seed", seconds - 1),
+    }
+    cpu_spent: dict[str, list[float]] = {name: [] for name in ways}
+    wall_spent: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            cpu_spent[name].append(measure_s(way, time.process_time))
+        for name, way in rivals.items():
+            wall_spent[name].append(measure_s(way, time.perf_counter))
+    cpu_s = {name: statistics.median(times) for name, times in cpu_spent.items()}
+    wall_s = {name: statistics.median(times) for name, times in wall_spent.items()}
+    files = sorted((folder / "resized" / VIDEO_FOLDER).glob("*.mp4"))
+    print(f"input: {seconds} s of {height}x{width}, {Path(video.path).stat().st_size * 8e-6 / seconds:.1f} Mbit/s")
+    for clock, seconds_of in (("CPU", cpu_s), ("wall", wall_s)):
+        print(f"{clock} seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds_of.items()))
+    return {
+        "resized_over_decode": round(cpu_s["resized"] / cpu_s["decode"], 3),
+        "psnr_db": round(min(measure_psnr_db(video, files)), 2),
+        "bytes_per_segment": round(statistics.mean(path.stat().st_size for path in files)),
+        "seed_way_over_resized": round(wall_s["seed_way"] / wall_s["resized"], 2),
+        "copy_over_decode": round(cpu_s["copy"] / cpu_s["decode"], 3),
+        "index_over_decode": round(cpu_s["index"] / cpu_s["decode"], 4),
+        "num_segments": len(files),
+    }
+
+
+def make_recording(root: Path, seconds: int, height: int, width: int) -> RecordingRef:
+    """One recording in PhysicalAI-AV's extracted layout whose video is drawn at full size.
+
+    Everything but the pixels comes from the synthetic recordings; its small video is replaced by a large one of as many
+    frames, with a key frame at the start of every second.
+    """
+    write_dataset(root, [constant_motion(12.0, 0.002)], layout="extracted", seconds=seconds, height=32, width=64)
+    source = find_source("physical_ai", root)
+    (ref,) = source.plan(root)
+    path = Path(ref.place["video"][0])
+    num_frames = probe_video(VideoAddress(str(path))).num_frames
+    write_video(
+        path, draw_frames(num_frames, height, width), FPS, preset="veryfast", crf=None, key_interval=round(FPS),
+        options={"b": str(round(8e6 * height * width / (1080 * 1920)))},
+    )  # fmt: skip
+    (ref,) = source.plan(root)
+    return ref
+
+
+def draw_frames(num_frames: int, height: int, width: int) -> Iterator[np.ndarray]:
+    """(H, W) uint8 pictures of a textured wall that a camera nears and leaves, with sensor noise.
+
+    The picture grows and shrinks by up to 1 % a frame: like a road driven along, no block of it merely slides.
+    """
+    rng = np.random.default_rng(0)
+    wall = draw_texture(rng, 3 * height // 2, 3 * width // 2)
+    noise = np.round(2 * rng.normal(size=(8, height, width))).astype(np.int16)
+    scale = FrameScaler((height, width), "gray", scaler="bilinear")
+    for index in range(num_frames):
+        share = 0.82 + 0.18 * np.cos(2 * np.pi * index / 120)
+        rows, columns = (round(size * share / 2) * 2 for size in wall.shape)
+        top, left = (wall.shape[0] - rows) // 2, (wall.shape[1] - columns) // 2
+        seen = np.ascontiguousarray(wall[top : top + rows, left : left + columns])
+        picture = scale(av.VideoFrame.from_ndarray(seen, "gray")).to_ndarray()
+        yield np.clip(picture + noise[index % 8], 0, 255).astype(np.uint8)
+
+
+def draw_texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """(H, W) uint8: smooth random blobs of many sizes, the large ones strongest."""
+    texture = np.full((height, width), 110.0)
+    for block_px, contrast in ((256, 40), (64, 20), (16, 12), (4, 8), (2, 4)):
+        grid = rng.normal(size=(height // block_px + 2, width // block_px + 2)) * contrast
+        rows, columns = np.arange(height) / block_px, np.arange(width) / block_px
+        across = np.stack([np.interp(columns, np.arange(grid.shape[1]), line) for line in grid])
+        low = rows.astype(int)
+        weight = (rows - low)[:, None]
+        texture += across[low] * (1 - weight) + across[low + 1] * weight
+    return np.clip(texture, 16, 235).astype(np.uint8)
+
+
+def build_job(ref: RecordingRef, cut: str, output_dir: Path, num_threads: int = 1) -> CutJob:
+    rules = SegmentRules(FPS, 1.0, FRAME_TOLERANCE, MAX_GAP_S, "pose")
+    return CutJob(ref, "", rules, cut, FRAME_PIXELS, output_dir, num_threads)
+
+
+def decode(video: VideoAddress) -> None:
+    """The reference: every frame decoded once, in one thread, and dropped."""
+    with av.open(video.path) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = 1
+        for _ in container.decode(stream):
+            pass
+
+
+def cut_as_the_seed(video: VideoAddress, output_dir: Path, num_segments: int) -> None:
+    """The seed's way, with FFmpeg's MPEG-4 encoder as OpenCV's `mp4v` writer sets it up.
+
+    A file opened for every segment and seeked to 16 frames before it (OpenCV's margin against B-frames; decoding then
+    starts at the key frame before that); every frame turned into BGR (OpenCV knows no other) and written at full size
+    at the bit rate OpenCV asks for, 64 bits a pixel, which the quantiser's floor of 3 then limits.
+    """
+    output_dir.mkdir(exist_ok=True)
+    for second in range(num_segments):
+        with av.open(video.path) as source, av.open(str(output_dir / f"{second:02d}.mp4"), "w") as target:
+            stream = source.streams.video[0]
+            stream.thread_count, stream.thread_type = count_cores(), "AUTO"
+            copy = target.add_stream("mpeg4", rate=round(FPS))
+            copy.height, copy.width, copy.pix_fmt = stream.height, stream.width, "yuv420p"
+            copy.bit_rate = min(64 * round(FPS) * stream.height * stream.width, 2**30)
+            copy.thread_count, copy.codec_context.qmin, copy.codec_context.gop_size = 1, 3, 12
+            source.seek(round(max(0, second - OPENCV_MARGIN_FRAMES / FPS) / stream.time_base), stream=stream)
+            num_written = 0
+            for frame in source.decode(stream):
+                if frame.time < second - 0.5 / FPS:
+                    continue
+                picture = av.VideoFrame.from_ndarray(frame.to_ndarray(format="bgr24", interpolation="BICUBIC"), "bgr24")
+                target.mux(copy.encode(picture.reformat(format="yuv420p", interpolation="BICUBIC")))
+                num_written += 1
+                if num_written == round(FPS):
+                    break
+            target.mux(copy.encode(None))
+
+
+def measure_s(way: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    way()
+    return clock() - start
+
+
+def measure_psnr_db(video: VideoAddress, files: Sequence[Path]) -> list[float]:
+    """For each segment, the luma PSNR against the frames it was encoded from."""
+    results = []
+    info = probe_video(video)
+    scale: FrameScaler | None = None
+    frames_per_segment = round(FPS)
+    for number, path in enumerate(files):
+        segment = VideoAddress(str(path))
+        segment_info = probe_video(segment)
+        scale = scale or FrameScaler((segment_info.height, segment_info.width), "yuv420p")
+        first = number * frames_per_segment
+        originals = iter_decoded(video, range(first, first + frames_per_segment), info=info)
+        encoded = iter_decoded(segment, range(frames_per_segment), info=segment_info)
+        errors = [
+            np.mean((read_planes(scale(before))[0].astype(float) - read_planes(after)[0]) ** 2)
+            for (_, before), (_, after) in zip(originals, encoded, strict=True)
+        ]
+        results.append(10 * np.log10(255**2 / np.mean(errors)))
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
