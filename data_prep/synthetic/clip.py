@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,12 @@ import numpy as np
 from data_prep.synthetic.camera import Camera
 from data_prep.synthetic.draw import CLOCK_STREAM, META_STREAM, SPLIT_STREAM, random_stream
 from data_prep.synthetic.motion import US_PER_S, Motion, trace_path
-from data_prep.synthetic.render import SIGHT_M, Renderer
+from data_prep.synthetic.render import SIGHT_M, Planes, Renderer
 from data_prep.synthetic.scene import draw_scene
 
 CAMERA_NAME = "camera_front_wide_120fov"
 CAMERA_FPS = 30
+CRF = 20
 EXTRA_FRAMES = 5
 EGO_START_S = -0.2
 EGO_DENSE_TAIL_S = 0.1  # 100 Hz until this long after the clip's nominal end
@@ -142,8 +143,8 @@ def ego_table(motion: Motion, times_us: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def draw_frames(plan: ClipPlan, seed: int, camera: Camera, times_us: np.ndarray) -> Iterator[np.ndarray]:
-    """The pictures at the sensor's instants, as yuv420p planes (H * 3 / 2, W) uint8."""
+def draw_frames(plan: ClipPlan, seed: int, camera: Camera, times_us: np.ndarray) -> Iterator[Planes]:
+    """The pictures at the sensor's instants."""
     distances_m = plan.motion.distance_m(times_us / US_PER_S)
     first_m, last_m = distances_m.min() - 20, distances_m.max() + SIGHT_M + 20
     path = trace_path(plan.motion, first_m, last_m)
@@ -153,22 +154,16 @@ def draw_frames(plan: ClipPlan, seed: int, camera: Camera, times_us: np.ndarray)
         yield renderer.draw(float(distance_m))
 
 
-def encode_clip(frames: Iterator[np.ndarray], camera: Camera, crf: int = 20) -> bytes:
-    """An H.264 mp4 at exactly 30 frames a second from PTS 0, a key frame every 30, no B frames, no clock times.
-
-    One encoder thread: with more the bytes would depend on timing.
-    """
-    import av
+def encode_clip(frames: Iterable[Planes], camera: Camera) -> bytes:
+    """An H.264 mp4 at exactly 30 frames a second from PTS 0, a key frame every 30, no B frames."""
+    from video_io import VideoEncoder
+    from video_io.scale import build_yuv420p
 
     memory = io.BytesIO()
-    options = {"preset": "ultrafast", "crf": str(crf), "threads": "1", "g": str(CAMERA_FPS), "sc_threshold": "0"}
-    with av.open(memory, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=CAMERA_FPS, options=options)
-        stream.height, stream.width, stream.pix_fmt = camera.height, camera.width, "yuv420p"
-        stream.codec_context.thread_count = 1
+    size = (camera.height, camera.width)
+    with VideoEncoder(memory, size, CAMERA_FPS, crf=CRF, preset="ultrafast", key_interval=CAMERA_FPS) as encoder:
         for planes in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
-        container.mux(stream.encode())
+            encoder.write(build_yuv420p(*planes))
     return memory.getvalue()
 
 
