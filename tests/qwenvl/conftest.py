@@ -79,6 +79,12 @@ def training_json(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def draw():
+    """draw(path, num_frames, height, width, shade, fps): write a clip whose frame i has grey level shade + 10 i."""
+    return draw_clip
+
+
+@pytest.fixture(scope="session")
 def processor(tiny_model: Path):
     from qwenvl.train.loading import load_processor
 

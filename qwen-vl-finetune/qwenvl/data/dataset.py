@@ -191,7 +191,7 @@ def build_inputs(
         "labels": torch.tensor(tokens.labels),
         "mm_token_type_ids": torch.tensor(tokens.mm_token_type_ids),
         "videos": [torch.from_numpy(np.ascontiguousarray(clip.frames)) for clip in clips],
-        "images": [torch.from_numpy(np.ascontiguousarray(image)) for image in images],
+        "images": [torch.from_numpy(np.array(image)) for image in images],
     }
 
 
