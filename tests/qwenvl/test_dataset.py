@@ -50,6 +50,31 @@ def test_a_row_that_points_into_a_recording_reads_its_second(draw, tmp_path):
     assert clip.fps == 10.0
 
 
+def test_a_row_that_lists_its_frames_reads_exactly_those(draw, tmp_path):
+    draw(tmp_path / "a.mp4", 20, 64, 96, shade=20)
+    chosen = row("a.mp4", video_start=0.5, video_end=1.0, frame_indices=[5, 7, 8, 9, 11])
+    (clip,) = read_clips(chosen, Preprocessing(video_fps=10.0, video_min_frames=4), [tmp_path])
+    assert shades_of(clip) == [5, 7, 8, 9, 11]
+    assert clip.fps == 10.0
+
+
+def test_a_picture_folder_is_a_video_whose_row_lists_the_frames(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "frames").mkdir()
+    for index in range(6):
+        Image.fromarray(np.full((64, 96, 3), 20 + 10 * index, np.uint8)).save(tmp_path / f"frames/{index:03d}.png")
+    chosen = row("frames", video_start=0.0, video_end=0.4, frame_indices=[1, 2, 3, 4])
+    (clip,) = read_clips(chosen, Preprocessing(video_fps=10.0, video_min_frames=2), [tmp_path])
+    assert shades_of(clip) == [1, 2, 3, 4]
+
+
+def test_a_window_that_ends_before_it_starts_is_refused(draw, tmp_path):
+    draw(tmp_path / "a.mp4", 4, 64, 96, shade=20)
+    with pytest.raises(VideoError, match="a: video_start 1.0 is not before video_end 0.5"):
+        read_clips(row("a.mp4", video_start=1.0, video_end=0.5), Preprocessing(), [tmp_path])
+
+
 def test_fewer_frames_are_spread_over_the_clip_and_the_rate_says_so(draw, tmp_path):
     draw(tmp_path / "a.mp4", 10, 64, 96, shade=20)
     few = Preprocessing(video_fps=10.0, video_max_frames=5, video_min_frames=2)

@@ -115,24 +115,41 @@ def _read_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
         if not address.frames:
             raise VideoError(f"{path} is a folder without pictures (.png, .jpg)")
     else:
-        address = VideoAddress(str(path), record.get("video_member", ""))
+        address = VideoAddress(str(path), record.get("member") or "")
     info = probe_video(address)
-    start_s, stop_s = record.get("video_start"), record.get("video_end")
-    fps = preprocessing.video_fps
-    if start_s is not None and stop_s is not None:
-        duration_s = float(stop_s) - float(start_s)
-        num_recorded = min(info.num_frames, max(1, round(duration_s * (info.fps_median or fps))))
-    else:
-        num_recorded = info.num_frames
-        is_nominal = info.fps_median == 0 or abs(info.fps_median / fps - 1) <= NOMINAL_RATE_TOLERANCE
-        duration_s = num_recorded / (fps if is_nominal else info.fps_median)
+    start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")
+    num_recorded, duration_s = _measure_clip(info.num_frames, info.fps_median, record, preprocessing.video_fps)
     num_frames = plan_num_frames(num_recorded, duration_s, preprocessing)
     clip_fps = round(num_frames / duration_s, 6)
-    indices = plan_clip(
-        address, info, fps=clip_fps, num_frames=num_frames, start_s=start_s, stop_s=stop_s, tolerance=FRAME_TOLERANCE
-    )
+    if listed is not None:
+        indices = np.asarray(listed)[np.arange(num_frames) * num_recorded // num_frames]
+    else:
+        indices = plan_clip(
+            address,
+            info,
+            fps=clip_fps,
+            num_frames=num_frames,
+            start_s=start_s,
+            stop_s=stop_s,
+            tolerance=FRAME_TOLERANCE,
+        )
     size = plan_video_size(info.height, info.width, num_frames, preprocessing)
     return Clip(decode_frames(address, indices, size, preprocessing.scaler, info=info), clip_fps)
+
+
+def _measure_clip(num_frames: int, fps_median: float, record: Record, fps: float) -> tuple[int, float]:
+    """(frames that a clip holds, its duration in seconds): a second of a recording, chosen frames, or a whole file."""
+    start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")
+    is_nominal = fps_median == 0 or abs(fps_median / fps - 1) <= NOMINAL_RATE_TOLERANCE
+    rate = fps if is_nominal else fps_median
+    if start_s is None or stop_s is None:
+        num_held = num_frames if listed is None else len(listed)
+        return num_held, num_held / rate
+    duration_s = float(stop_s) - float(start_s)
+    if duration_s <= 0:
+        raise VideoError(f"{record_name(record)}: video_start {start_s} is not before video_end {stop_s}")
+    num_held = len(listed) if listed is not None else min(num_frames, max(1, round(duration_s * rate)))
+    return num_held, duration_s
 
 
 def read_images(record: Record, preprocessing: Preprocessing, processor: Any, folders: Sequence[Path]) -> list:

@@ -32,6 +32,7 @@ NUM_FIRST_ROWS = 10
 
 def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
     """Load processor and model, look at the first usable sample, and print the plan."""
+    _join_deepspeed(plan)
     transformers.set_seed(plan.run.seed)
     processor = loading.load_processor(plan.model.model_name_or_path, plan.run.cache_dir)
     settings = processor.video_processor
@@ -97,6 +98,14 @@ def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> Frame
     if wanted == "auto" and (needed > CACHE_LIMIT_BYTES or plan.run.num_train_epochs <= 1):
         return None
     return FrameCache(num_rows, shape)
+
+
+def _join_deepspeed(plan: TrainPlan) -> None:
+    """Tell DeepSpeed about the process group before weights are sharded; on a CPU it would look for another one."""
+    if plan.run.deepspeed and plan.run.world_size > 1:
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend="nccl" if plan.run.device.type == "cuda" else "gloo")
 
 
 def say(plan: TrainPlan, text: str) -> None:
