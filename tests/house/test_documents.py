@@ -1,0 +1,62 @@
+"""What README and FINETUNE tell people to type exists, and takes the flags they show."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ["README.md", "FINETUNE.md", "CONTRIBUTING.md"]
+
+
+def bash_commands(document: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def ours(command: str) -> tuple[dict[str, str], str, list[str]] | None:
+    """(environment, script, arguments) of a command that runs a file of this project; None for any other."""
+    words = shlex.split(command)
+    environment = {}
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        environment[name] = value
+    while words and words[0] in ("uv", "run", "python", "--no-sync"):
+        words.pop(0)
+    if not words or not re.search(r"\.(py|sh)$", words[0]):
+        return None
+    return environment, words[0].removeprefix("./"), words[1:]
+
+
+COMMANDS = sorted({command for document in DOCUMENTS for command in bash_commands(document) if ours(command)})
+
+
+@cache
+def help_text(script: str) -> str:
+    result = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_in_the_documents_can_be_typed(command):
+    environment, script, arguments = ours(command)
+    assert (ROOT / script).is_file()
+    flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    if script.endswith(".py"):
+        assert [flag for flag in flags if flag not in help_text(script)] == []
+    launchers = (ROOT / script).read_text() + (ROOT / "scripts/launch.sh").read_text()
+    assert [name for name in environment if name not in launchers] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_file_that_a_document_links_to_exists(document):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
