@@ -60,6 +60,7 @@ def run(options: SegmentOptions) -> SegmentSummary:
         SourceError: The input folder is not what it should be.
         LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
     """
+    _check_apart(options.input_dir, options.output_dir)
     refs = find_source(options.source, options.input_dir).plan(options.input_dir, options.camera)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = [hash_input(ref) for ref in refs]
@@ -78,6 +79,13 @@ def run(options: SegmentOptions) -> SegmentSummary:
             "with --allow-one-recording"
         )
     return summary
+
+
+def _check_apart(input_dir: Path, output_dir: Path) -> None:
+    """Segments among the recordings would be taken for recordings, and --overwrite-output would delete both."""
+    read, written = input_dir.resolve(), output_dir.resolve()
+    if read.is_relative_to(written) or written.is_relative_to(read):
+        raise DrivingError(f"--output-dir {output_dir} and --input-dir {input_dir} lie in one another; keep them apart")
 
 
 def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: float) -> dict[str, Any]:
