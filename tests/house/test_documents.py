@@ -60,3 +60,36 @@ def test_a_command_in_the_documents_can_be_typed(command):
 def test_a_file_that_a_document_links_to_exists(document):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def launcher_variables() -> set[str]:
+    text = "".join((ROOT / name).read_text() for name in ("train_physical_ai_lora.sh", "train_physical_ai.sh"))
+    text += (ROOT / "scripts/launch.sh").read_text()
+    internal = {"BASH_SOURCE", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "DEFAULT_DEEPSPEED_CONFIG"}
+    return set(re.findall(r"\$\{([A-Z][A-Z_0-9]+)[:+-]", text)) - internal
+
+
+def test_every_environment_variable_of_the_launchers_is_in_the_table():
+    rows = [line for line in (ROOT / "FINETUNE.md").read_text().splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)`", row.split("|")[1])}
+    # torch reads CUDA_VISIBLE_DEVICES itself.
+    assert documented - {"CUDA_VISIBLE_DEVICES"} == launcher_variables()
+
+
+def test_the_defaults_in_the_table_are_the_launchers():
+    table = (ROOT / "FINETUNE.md").read_text()
+    for launcher, column in (("train_physical_ai_lora.sh", 0), ("train_physical_ai.sh", 1)):
+        text = (ROOT / launcher).read_text()
+        for name in (
+            "MODEL_PATH",
+            "DATASET",
+            "OUTPUT_DIR",
+            "LEARNING_RATE",
+            "BATCH_SIZE",
+            "GRAD_ACCUM_STEPS",
+            "EPOCHS",
+        ):
+            default = re.search(rf"\${{{name}:-([^}}]*)}}", text).group(1)
+            cell = next(line for line in table.splitlines() if line.startswith(f"| `{name}`")).split("|")[2]
+            shown = [part.strip().strip("`") for part in cell.split(" / ")]
+            assert shown[min(column, len(shown) - 1)] == default, f"{name} of {launcher}"
