@@ -29,8 +29,9 @@ def apply_tuning(model: nn.Module, arguments: ModelArguments) -> nn.Module:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(part_of(name) in tuned)
     for parameter in model.parameters():
-        # Adam's small steps vanish in 16 bits; autocast still computes in them.
-        if parameter.requires_grad and parameter.dtype != torch.float32:
+        # Adam's small steps vanish in 16 bits; autocast still computes in them. DeepSpeed keeps fp32 copies itself.
+        is_sharded = hasattr(parameter, "ds_id")
+        if parameter.requires_grad and parameter.dtype != torch.float32 and not is_sharded:
             parameter.data = parameter.data.float()
     return model
 
