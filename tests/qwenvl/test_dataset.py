@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from qwenvl.data.dataset import BadSample, DrivingDataset, build_inputs, find_media, read_clips, read_records  # noqa: E402
 from qwenvl.data.frame_cache import Clip, FrameCache  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
-from qwenvl.data.preview import describe_sample, format_sample  # noqa: E402
+from qwenvl.data.preview import describe_sample, format_sample, hash_prompt  # noqa: E402
 from qwenvl.data.rows import load_rows, read_answer_format  # noqa: E402
 
 from driving.errors import RecordError, VideoError  # noqa: E402
@@ -133,6 +133,20 @@ def test_a_sample_reports_its_counts_and_shows_what_is_supervised(processor, dra
     shown = format_sample(sample, processor.tokenizer)
     assert "[[(1.0, 0.1)<|im_end|>]]" in shown
     assert "(6 visual tokens)" in shown
+
+
+def test_the_prompts_hash_is_the_same_with_and_without_answer_and_changes_with_the_frames(processor, draw, tmp_path):
+    draw(tmp_path / "a.mp4", 4, 64, 96, shade=20)
+    ten_fps = Preprocessing(video_fps=10.0)
+    (clip,) = read_clips(row("a.mp4"), ten_fps, [tmp_path])
+
+    def hash_of(clip, with_answer):
+        sample = build_inputs(row("a.mp4"), processor, ten_fps, with_answer=with_answer, clips=[clip])
+        return hash_prompt(sample, processor.tokenizer)
+
+    assert hash_of(clip, True) == hash_of(clip, False)
+    assert hash_of(clip, True) != hash_of(clip._replace(frames=clip.frames[:2]), True)
+    assert hash_of(clip, True) != hash_of(clip._replace(fps=30.0), True)
 
 
 def test_a_still_image_is_shown_at_the_processors_size(processor, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from qwenvl.data.labels import IGNORED
@@ -38,3 +39,15 @@ def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "videos": [list(video.shape[:3]) for video in sample["videos"]],
         "images": [list(image.shape[1:3]) for image in sample["images"]],
     }
+
+
+def hash_prompt(sample: dict[str, Any], tokenizer: Any) -> str:
+    """Sixteen hex digits of the rendered prompt, everything before the first supervised token.
+
+    Time stamps, vision tokens and frame size are in it: another version of the processor, or another way of serving,
+    that renders a different prompt gives another hash.
+    """
+    ids = sample["input_ids"].tolist()
+    supervised = (sample["labels"] != IGNORED).nonzero()
+    prompt = tokenizer.decode(ids[: int(supervised[0])] if len(supervised) else ids)
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]

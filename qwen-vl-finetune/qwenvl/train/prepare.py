@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from driving.errors import DrivingError
 from driving.ledger import write_json
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.frame_cache import FrameCache
-from qwenvl.data.labels import IGNORED
 from qwenvl.data.pixels import set_processor_budget
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.data.preview import hash_prompt
 from qwenvl.data.rows import Rows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
@@ -80,12 +79,10 @@ def _first_sample(dataset: DrivingDataset) -> dict[str, Any]:
 
 def _complete_preprocessing(preprocessing: Preprocessing, processor: Any, sample: dict[str, Any]) -> Preprocessing:
     """Add the prompt's hash, and make the saved processor give the same frame size from the plain recording."""
-    supervised = (sample["labels"] != IGNORED).nonzero()
-    prompt = processor.tokenizer.decode(sample["input_ids"][: int(supervised[0])].tolist())
     if sample["videos"]:
         frames, height, width = sample["videos"][0].shape[:3]
         set_processor_budget(processor, height, width, frames, (height, width), preprocessing.factor_px)
-    return dataclasses.replace(preprocessing, prompt_hash=hashlib.sha256(prompt.encode()).hexdigest()[:16])
+    return dataclasses.replace(preprocessing, prompt_hash=hash_prompt(sample, processor.tokenizer))
 
 
 def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:

@@ -17,7 +17,7 @@ YES = ("true", "1", "yes")
 
 def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
     """Rewrite flags that transformers 5 dropped, and pixel counts written as products; returns (argv, notes)."""
-    flags = split_flags(argv)
+    flags = split_flags(["--help" if token == "-h" else token for token in argv])
     notes: list[str] = []
     out: list[str] = []
     for name, values in flags:
