@@ -150,14 +150,23 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_engine(model: str, device: str, folders: Sequence[Path], stored: bool, dataset: dict[str, Any]) -> QwenEngine:
+def load_engine(
+    model: str,
+    device: str,
+    folders: Sequence[Path],
+    *,
+    base_model: str = "",
+    has_preprocessing: bool = True,
+    dataset: dict[str, Any] | None = None,
+) -> QwenEngine:
     """Load a model with the preprocessing of its checkpoint.
 
     A model without stored preprocessing (a base model) is shown the clips at the rate the dataset was made with.
     """
     from qwenvl.train.loading import load_for_inference
 
-    weights, processor, preprocessing = load_for_inference(model, device=device)
-    if not stored and dataset.get("fps"):
-        preprocessing = dataclasses.replace(preprocessing, video_fps=float(dataset["fps"]))
+    weights, processor, preprocessing = load_for_inference(model, device=device, base_model=base_model or None)
+    fps = (dataset or {}).get("fps")
+    if not has_preprocessing and fps:
+        preprocessing = dataclasses.replace(preprocessing, video_fps=float(fps))
     return QwenEngine(weights, processor, preprocessing, folders, device)

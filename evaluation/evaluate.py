@@ -7,6 +7,7 @@ test.json, truth.parquet, dataset.json, checkpoint ──plan_run──▶ Run (
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class EvaluateOptions:
     )
     test_data: Path = option(Path("qwen_video_dataset_training/test.json"), help="rows to ask about")
     output_dir: Path = option(Path("evaluation_results"), help="where predictions, numbers and the report are written")
+    base_model: str = option("", help="where an adapter's base model is now; default: where it was in training")
     truth: Path | None = option(None, help="recorded motion by id; default: truth.parquet beside the test data")
     train_truth: Path | None = option(
         None, help="truth.parquet whose train rows give the training mean; default: the same file"
@@ -114,6 +116,8 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
+    # Before torch is imported: two processes that share the cores wait for each other by sleeping, 40 times faster.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from evaluation.engine import choose_device, choose_max_new_tokens, load_engine
 
     folders = [options.test_data.parent, Path.cwd()]
@@ -121,8 +125,9 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
         options.model,
         choose_device(options.device),
         folders,
-        planned.checkpoint.preprocessing is not None,
-        planned.dataset,
+        base_model=options.base_model,
+        has_preprocessing=planned.checkpoint.preprocessing is not None,
+        dataset=planned.dataset,
     )
     if options.max_new_tokens == "auto":
         engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)

@@ -10,13 +10,14 @@ Source: research/field.md 2.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 CONFIDENCE = 0.95
 _CHUNK = 200  # resamples at a time: 200 x 10,000 clips is 16 MB
+_MAX_KEPT = 20_000_000  # draws kept between estimates, 8 bytes each; more are drawn again for each estimate
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Bootstrap:
         self.num_clusters = len(names)
         self._num_resamples = num_resamples
         self._seed = seed
+        self._kept: list[np.ndarray] = []
 
     def estimate(self, combine: Callable[..., np.ndarray], *columns: np.ndarray) -> Estimate:
         """`combine(mean of each column)` with its interval.
@@ -102,11 +104,22 @@ class Bootstrap:
         sums = np.bincount(self._codes, weights=np.where(known, column, 0.0), minlength=self.num_clusters)
         return sums, np.bincount(self._codes, weights=known.astype(np.float64), minlength=self.num_clusters)
 
-    def _resampled_means(self, sums: Sequence[np.ndarray], counts: Sequence[np.ndarray]):
+    def _resampled_means(self, sums: Sequence[np.ndarray], counts: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        for drawn in self._draws():
+            with np.errstate(invalid="ignore", divide="ignore"):
+                yield [(drawn @ s) / (drawn @ c) for s, c in zip(sums, counts, strict=True)]
+
+    def _draws(self) -> Iterable[np.ndarray]:
+        """How often each clip is in each resample: pieces of (R, C)."""
+        if self._num_resamples * self.num_clusters > _MAX_KEPT:
+            return self._iter_draws()
+        if not self._kept:
+            self._kept = list(self._iter_draws())
+        return self._kept
+
+    def _iter_draws(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(self._seed)
         share = np.full(self.num_clusters, 1 / self.num_clusters)
         for start in range(0, self._num_resamples, _CHUNK):
             num = min(_CHUNK, self._num_resamples - start)
-            drawn = rng.multinomial(self.num_clusters, share, size=num).astype(np.float64)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                yield [(drawn @ s) / (drawn @ c) for s, c in zip(sums, counts, strict=True)]
+            yield rng.multinomial(self.num_clusters, share, size=num).astype(np.float64)

@@ -1,0 +1,153 @@
+"""The model side: end tokens, cut answers, batches, and a real (random) Qwen3-VL end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+
+from driving.errors import DrivingError
+from evaluation.engine import choose_max_new_tokens, find_end_tokens, read_tokens
+
+
+class Words:
+    """A tokenizer whose tokens are numbers and whose words are split at spaces."""
+
+    eos_token_id = 98
+    unk_token_id = None
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": text.split()}
+
+    def decode(self, tokens, skip_special_tokens, clean_up_tokenization_spaces):
+        return " ".join(str(token) for token in tokens if token < 90)
+
+    def convert_tokens_to_ids(self, token):
+        return {"<|im_end|>": 99}.get(token)
+
+
+def test_an_answer_stops_at_its_end_token_which_is_counted():
+    answer = read_tokens([5, 6, 99, 98, 98], [98, 99], Words(), prompt_tokens=7)
+    assert (answer.text, answer.num_tokens, answer.is_cut, answer.prompt_tokens) == ("5 6", 3, False, 7)
+
+
+def test_an_answer_without_an_end_token_was_cut():
+    answer = read_tokens([5, 6, 7], [98, 99], Words(), prompt_tokens=7)
+    assert (answer.text, answer.num_tokens, answer.is_cut) == ("5 6 7", 3, True)
+
+
+@pytest.mark.parametrize("configured, expected", [(None, [98, 99]), (42, [42, 98, 99]), ([42, 99], [42, 98, 99])])
+def test_every_token_that_ends_a_turn_ends_an_answer(configured, expected):
+    model = types.SimpleNamespace(generation_config=types.SimpleNamespace(eos_token_id=configured))
+    assert find_end_tokens(model, Words()) == expected
+
+
+def test_the_token_limit_is_the_longest_true_answer_its_end_and_a_margin():
+    assert choose_max_new_tokens(["a b c", "a"], Words()) == 3 + 1 + 16
+    assert choose_max_new_tokens([" ".join(["a"] * 400)], Words()) == 400 + 1 + 40
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    """The folder of a random Qwen3-VL of 0.2 million parameters."""
+    pytest.importorskip("torch")
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_model(
+        TinyModelOptions(
+            output_dir=folder, hidden=32, layers=3, heads=2, kv_heads=1, intermediate=64, vision_hidden=32,
+            vision_heads=2, vision_intermediate=48,
+        )
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def drawn_dataset(small_dataset):
+    """The small dataset with real clips; every second one is wider, so that prompts differ in length."""
+    from video_io.encode import write_video
+
+    for index, row in enumerate(small_dataset.test_rows):
+        frames = np.random.default_rng(index).integers(0, 255, (10, 64, 96 + 64 * (index % 2), 3)).astype(np.uint8)
+        (small_dataset.folder / "videos").mkdir(exist_ok=True)
+        write_video(small_dataset.folder / "videos" / f"{row.id}.mp4", frames, 10.0)
+    return small_dataset
+
+
+@pytest.fixture
+def engine(random_model, drawn_dataset):
+    from evaluation.engine import load_engine
+
+    facts = {"fps": 10.0}
+    loaded = load_engine(str(random_model), "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset=facts)
+    loaded.max_new_tokens = 6
+    return loaded
+
+
+def build_samples(engine, dataset):
+    records = json.loads(dataset.test_data.read_text())[:3]
+    return [engine.prepare(record, engine.read(record)) for record in records]
+
+
+@pytest.mark.needs_torch
+def test_a_batch_answers_as_each_row_alone(engine, drawn_dataset):
+    samples = build_samples(engine, drawn_dataset)
+    assert len({len(sample["input_ids"]) for sample in samples}) == 2
+    together = engine.generate(samples)
+    assert together == [engine.generate([sample])[0] for sample in samples]
+    assert [answer.prompt_tokens for answer in together] == [len(sample["input_ids"]) for sample in samples]
+
+
+@pytest.mark.needs_torch
+def test_generation_takes_the_likeliest_token_of_the_whole_prompt_each_time(engine, drawn_dataset):
+    import torch
+    from qwenvl.data.collate import collate, to_model_inputs
+
+    sample = build_samples(engine, drawn_dataset)[0]
+    length = len(sample["input_ids"])
+    expected = []
+    for _ in range(3):
+        batch = collate([sample], pad_token_id=0)
+        with torch.inference_mode():
+            logits = engine.model(**to_model_inputs(batch, engine.processor, "cpu"), use_cache=False).logits
+        expected.append(int(logits[0, -1].argmax()))
+        grown = {"input_ids": expected[-1:], "labels": [-100], "mm_token_type_ids": [0]}
+        sample = sample | {key: torch.cat([sample[key], torch.tensor(tail)]) for key, tail in grown.items()}
+    engine.max_new_tokens = 3
+    sample = sample | {key: sample[key][:length] for key in ("input_ids", "labels", "mm_token_type_ids")}
+    text = engine.processor.tokenizer.decode(expected, skip_special_tokens=True)
+    assert engine.generate([sample])[0].text == text
+
+
+@pytest.mark.needs_torch
+def test_a_real_model_goes_through_to_the_report(random_model, drawn_dataset, tmp_path):
+    from evaluation.evaluate import main
+
+    output = tmp_path / "results"
+    argv = ["--model", str(random_model), "--test_data", str(drawn_dataset.test_data), "--output-dir", str(output)]
+    assert main([*argv, "--max-new-tokens", "5", "--bootstrap", "100", "--device", "cpu"]) == 0
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["rows"]["num_scored"] == 6
+    assert metrics["parsing"]["counts"] == {"strict": 0, "lenient": 0, "failed": 6, "cut": 6}
+    assert metrics["model_card"]["num_parameters"] < 1_000_000
+    assert metrics["data"]["clips_frames_height_width"] == [[10, 64, 96], [10, 64, 160]]
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 3
+
+
+@pytest.mark.needs_torch
+def test_a_gpu_that_is_not_there_is_said():
+    import torch
+
+    from evaluation.engine import choose_device
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(DrivingError, match="--device cuda: torch sees no GPU here; use --device cpu or auto"):
+        choose_device("cuda")
