@@ -123,3 +123,12 @@ def test_upstreams_own_command_line_parses():
         "--gradient_checkpointing", "True", "--dataloader_num_workers", "4", "--run_name", "r", "--report_to", "none",
     )  # fmt: skip
     assert (plan.data.max_pixels, plan.run.model_max_length, plan.run.warmup_steps) == (50176, 8192, 0.03)
+
+
+@pytest.mark.parametrize("spelling", ["--help", "-h"])
+def test_help_is_printed_with_every_flag_of_ours(spelling, capsys):
+    with pytest.raises(SystemExit) as left:
+        parse_plan([spelling])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--video_frame_pixels", "--cache_frames", "--lora_target_modules", "%N"))

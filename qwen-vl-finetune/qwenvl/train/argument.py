@@ -58,7 +58,7 @@ class ModelArguments:
 class DataArguments:
     """Which rows, and how their videos become pixels."""
 
-    dataset_use: str = field(default="physical_ai_driving", metadata={"help": "names or paths, commas, each with %N"})
+    dataset_use: str = field(default="physical_ai_driving", metadata={"help": "names or paths, commas, each with %%N"})
     data_flatten: bool = field(default=False, metadata={"help": "not in this version"})
     data_packing: bool = field(default=False, metadata={"help": "not in this version"})
     max_pixels: int | None = field(default=None, metadata={"help": "area of a still image at most [px]"})
