@@ -3,8 +3,9 @@
 
 import sys
 
-from driving.errors import run_main
 from qwenvl.tiny_model import main
+
+from driving.errors import run_main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))
