@@ -81,6 +81,8 @@ def plan_run(options: EvaluateOptions) -> Run:
         [] if checkpoint.preprocessing else ["no preprocessing stored with the model: the dataset's rate was used"]
     )
     job = plan_job(options, records, truth)
+    if "wrong_clip" in parse_controls(options.controls) and "wrong_clip" not in job.controls:
+        stamps.append("all rows are of one clip: there is no wrong clip to show, and no interval over clips")
     plan = _describe(options, checkpoint, table, train_table, job)
     answers = [str(record["conversations"][-1]["value"]) for record in records]
     return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, answers)

@@ -22,6 +22,11 @@ from evaluation.truth import Truth
 ReadFrames = Callable[[str], np.ndarray]  # row id -> (T, H, W, 3) uint8
 FRAME_WIDTH_PX = 288
 MAX_ANSWER_CHARS = 420
+READ_AS = {
+    "strict": "the answer is exactly the list asked for",
+    "lenient": "the answer was read leniently",
+    "failed": "the answer could not be read and is scored as the training mean",
+}
 
 
 def choose_examples(ade_m: np.ndarray, groups: np.ndarray) -> list[tuple[str, int]]:
@@ -69,7 +74,7 @@ def _render_example(
     head = (
         f"<h3>{escape(caption)}: <code>{escape(name)}</code></h3>"
         f'<p class="sub">ADE {format_number(ade, 2)} m, speed error {format_number(speed, 2)} m/s, '
-        f"answer {escape(answers.parsed[row].parsing)}</p>"
+        f"{READ_AS[answers.parsed[row].parsing]}</p>"
     )
     charts = _draw_path(row, truth, answers, mean) + _draw_curves(row, truth, answers)
     answer = f"<details><summary>the answer as it came</summary><pre>{escape(shown)}</pre></details>"
@@ -106,8 +111,9 @@ def _draw_path(row: int, truth: Truth, answers: Answers, mean: Motion) -> str:
     series = [
         Series("training mean", drive(mean), "mean", is_dashed=True),
         Series("recorded", truth.poses[row, :, :2], "truth"),
-        Series("predicted", drive((answers.velocity_mps, answers.curvature_per_m)), "model"),
     ]
+    if answers.parsed[row].trajectory is not None:  # else the motion is the fallback's, not a prediction
+        series.append(Series("predicted", drive((answers.velocity_mps, answers.curvature_per_m)), "model"))
     return render_figure("From above", path_chart(series, "predicted and recorded path from above"))
 
 
@@ -118,10 +124,9 @@ def _draw_curves(row: int, truth: Truth, answers: Answers) -> str:
         ("Speed", "m/s", 2.0, truth.velocity_mps[row], answers.velocity_mps[row]),
         ("Curvature (left is positive)", "1/m", 0.01, truth.curvature_per_m[row], answers.curvature_per_m[row]),
     ):
-        series = [
-            Series("recorded", np.stack([times_s, true], axis=1), "truth"),
-            Series("predicted", np.stack([times_s, predicted], axis=1), "model"),
-        ]
+        series = [Series("recorded", np.stack([times_s, true], axis=1), "truth")]
+        if answers.parsed[row].trajectory is not None:
+            series.append(Series("predicted", np.stack([times_s, predicted], axis=1), "model"))
         caption = f"{title}, predicted and recorded"
         chart = line_chart(series, "seconds ahead", unit, caption, from_zero=unit == "m/s", min_span=min_span)
         charts.append(render_figure(title, chart))

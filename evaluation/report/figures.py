@@ -15,8 +15,8 @@ from evaluation.report.svg import Series, line_chart, scatter_chart
 from evaluation.truth import Truth
 
 MAX_DOTS = 2000
-MAX_FAILURES = 12
-MAX_FAILURE_CHARS = 300
+MAX_FAILURES = 6
+MAX_FAILURE_CHARS = 240
 MAX_LINE_POINTS = 400
 
 

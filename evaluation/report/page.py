@@ -53,7 +53,10 @@ def render_facts(facts: dict[str, object]) -> str:
 
 def format_number(value: float | None, digits: int) -> str:
     """A number with a true minus sign; a dash where there is none."""
-    return "\u2013" if value is None else f"{value:,.{digits}f}".replace("-", "\u2212")
+    if value is None:
+        return "\u2013"
+    text = f"{value:,.{digits}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text.replace("-", "\u2212")
 
 
 def format_estimate(estimate: dict, digits: int, scale: float = 1.0) -> str:

@@ -127,6 +127,15 @@ def test_one_recording_split_in_time_is_stamped(evaluate, small_dataset):
     assert any(stamp.startswith("one recording: split in time") for stamp in evaluate()["stamps"])
 
 
+def test_rows_of_one_clip_alone_go_without_wrong_clips_and_intervals_and_say_so(evaluate, small_dataset):
+    small_dataset.rows = [row for row in small_dataset.rows if row.group not in ("stop", "right")]
+    small_dataset.write()
+    metrics = evaluate()
+    assert "wrong_clip" not in metrics["controls"]
+    assert metrics["model"]["ade_m"]["low"] is None
+    assert any("there is no wrong clip to show" in stamp for stamp in metrics["stamps"])
+
+
 def test_synthetic_data_and_a_tiny_model_are_said_plainly(evaluate, small_dataset, tmp_path):
     small_dataset.write(synthetic=True)
     stamp = evaluate()["stamps"][0]
@@ -230,3 +239,16 @@ def test_html_in_an_id_is_escaped(evaluate, add_row, tmp_path):
 def test_the_message_names_the_report(evaluate, tmp_path):
     message = evaluate()["message"]
     assert message.endswith(f"0 failed to parse, 0 skipped (see skipped.jsonl); {tmp_path / 'results' / 'report.html'}")
+
+
+def test_a_reason_with_a_line_separator_stays_one_ledger_line(evaluate, seeing_engine, small_dataset):
+    engine = seeing_engine()
+    read = engine.read
+
+    def fail(record):
+        if record["id"] == "stop_0":
+            raise DrivingError("odd\u2028name.mp4 is cut short")
+        return read(record)
+
+    engine.read = fail
+    assert evaluate(engine=engine, controls="none")["rows"]["num_skipped"] == 1

@@ -68,6 +68,7 @@ def test_every_chart_is_well_formed_and_finite(svg):
 
 def test_numbers_are_short_and_missing_ones_a_dash():
     assert format_number(-1234.567, 1) == "\u22121,234.6"
+    assert format_number(-0.001, 2) == "0.00"
     assert format_number(None, 2) == "\u2013"
     assert format_estimate({"value": 0.5, "low": None, "high": None}, 2) == "0.50"
     assert "[25.0, 75.0]" in format_estimate({"value": 0.5, "low": 0.25, "high": 0.75}, 1, 100)
