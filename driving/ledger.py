@@ -62,7 +62,7 @@ def read_ledger(path: Path) -> list[Skip]:
     """Read `skipped.jsonl`; no file is an empty ledger."""
     if not path.exists():
         return []
-    return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def check_bad_fraction(num_bad: int, num_all: int, max_fraction: float, ledger_path: Path) -> None:
