@@ -1,18 +1,21 @@
 """What cutting a recording into segments costs, as multiples of decoding it once.
 
-    drawn 1080p clip, about 8 Mbit/s, a key frame a second ──▶ decode | resized | copy | index | the seed's way
-                                                              (alternately, medians; CPU seconds but for the seed's)
+    drawn 1080p clips, about 8 Mbit/s ──▶ decode | resized | copy | index | the seed's way
+                                         (in turn, CPU seconds of one thread each, medians)
 
 `uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes under two minutes on two cores, and prints
 one JSON object as its last line:
 
-    resized_over_decode       segments at 256x448, all work of a recording / decoding its frames once
-    psnr_db                   worst segment, luma, against the scaled frames before encoding
-    bytes_per_segment         mean size of a resized segment
-    seed_way_over_resized     open, seek, decode to BGR and encode as MPEG-4 at full size, once a segment / resized;
-                              wall seconds of one recording, each with the threads it takes by default
-    copy_over_decode          full resolution by copying packets, key frames on the segments' starts / decode
-    index_over_decode         rows and labels only, no files / decode
+    resized_over_decode          segments at 256x448, all work of a recording / decoding its frames once
+    psnr_db                      worst segment, luma, against the scaled frames before encoding
+    bytes_per_segment            mean size of a resized segment
+    seed_way_over_resized        open, seek, decode to BGR and encode as MPEG-4 at full size, once a segment / resized
+    seed_way_over_resized_gop30  the same where every second of the recording starts with a key frame
+    copy_over_decode             full resolution by copying packets, key frames on the segments' starts / decode
+    index_over_decode            rows and labels only, no files / decode
+
+Two recordings of the same pictures: one with x264's own choice of key frames (every 250; NVIDIA's published front-wide
+clip has one in 240), where a seek costs the seed up to 250 frames, and one with a key frame every 30.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_prep.executors import count_cores
 from data_prep.segment_options import FRAME_TOLERANCE
 from data_prep.segment_plan import SegmentRules
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
     parser = argparse.ArgumentParser(prog="benchmarks.prep", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--seconds", type=int, default=12, help="length of the drawn recording")
+    parser.add_argument("--seconds", type=int, default=10, help="length of the drawn recordings")
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
@@ -67,56 +69,58 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -> dict[str, float]:
     """Make the input in `folder`, run every way `repeats` times in turn, and compare medians."""
-    ref = make_recording(folder / "input", seconds, height, width)
-    video = VideoAddress(*ref.place["video"])
-    jobs = {cut: build_job(ref, cut, folder / cut) for cut in ("resized", "copy", "index")}
-    threaded = build_job(ref, "resized", folder / "threaded", count_cores())
-    ways: dict[str, Callable[[], object]] = {"decode": lambda: decode(video)}
-    ways |= {cut: lambda job=job: cut_recording(job) for cut, job in jobs.items()}
-    rivals: dict[str, Callable[[], object]] = {
-        "resized": lambda: cut_recording(threaded),
-        "seed_way": lambda: cut_as_the_seed(video, folder / "seed", seconds - 1),
+    usual = make_recording(folder / "usual", seconds, height, width, key_interval=None)
+    aligned = make_recording(folder / "aligned", seconds, height, width, key_interval=round(FPS))
+    usual_video, aligned_video = (VideoAddress(*ref.place["video"]) for ref in (usual, aligned))
+    resized, copied, indexed = (
+        build_job(ref, cut, folder / cut) for ref, cut in ((usual, "resized"), (aligned, "copy"), (aligned, "index"))
+    )
+    ways: dict[str, Callable[[], object]] = {
+        "decode": lambda: decode(usual_video),
+        "resized": lambda: cut_recording(resized),
+        "seed_way": lambda: cut_as_the_seed(usual_video, folder / "seed", seconds - 1),
+        "decode_gop30": lambda: decode(aligned_video),
+        "copy": lambda: cut_recording(copied),
+        "index": lambda: cut_recording(indexed),
+        "seed_way_gop30": lambda: cut_as_the_seed(aligned_video, folder / "seed", seconds - 1),
     }
-    cpu_spent: dict[str, list[float]] = {name: [] for name in ways}
-    wall_spent: dict[str, list[float]] = {name: [] for name in rivals}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            cpu_spent[name].append(measure_s(way, time.process_time))
-        for name, way in rivals.items():
-            wall_spent[name].append(measure_s(way, time.perf_counter))
-    cpu_s = {name: statistics.median(times) for name, times in cpu_spent.items()}
-    wall_s = {name: statistics.median(times) for name, times in wall_spent.items()}
+            spent[name].append(measure_cpu_s(way))
+    cpu_s = {name: statistics.median(times) for name, times in spent.items()}
     files = sorted((folder / "resized" / VIDEO_FOLDER).glob("*.mp4"))
-    print(f"input: {seconds} s of {height}x{width}, {Path(video.path).stat().st_size * 8e-6 / seconds:.1f} Mbit/s")
-    for clock, seconds_of in (("CPU", cpu_s), ("wall", wall_s)):
-        print(f"{clock} seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in seconds_of.items()))
+    mbit_s = Path(usual_video.path).stat().st_size * 8e-6 / seconds
+    print(f"input: {seconds} s of {height}x{width}, {mbit_s:.1f} Mbit/s")
+    print("CPU seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in cpu_s.items()))
     return {
         "resized_over_decode": round(cpu_s["resized"] / cpu_s["decode"], 3),
-        "psnr_db": round(min(measure_psnr_db(video, files)), 2),
+        "psnr_db": round(min(measure_psnr_db(usual_video, files)), 2),
         "bytes_per_segment": round(statistics.mean(path.stat().st_size for path in files)),
-        "seed_way_over_resized": round(wall_s["seed_way"] / wall_s["resized"], 2),
-        "copy_over_decode": round(cpu_s["copy"] / cpu_s["decode"], 3),
-        "index_over_decode": round(cpu_s["index"] / cpu_s["decode"], 4),
+        "seed_way_over_resized": round(cpu_s["seed_way"] / cpu_s["resized"], 2),
+        "seed_way_over_resized_gop30": round(cpu_s["seed_way_gop30"] / cpu_s["resized"], 2),
+        "copy_over_decode": round(cpu_s["copy"] / cpu_s["decode_gop30"], 3),
+        "index_over_decode": round(cpu_s["index"] / cpu_s["decode_gop30"], 4),
         "num_segments": len(files),
     }
 
 
-def make_recording(root: Path, seconds: int, height: int, width: int) -> RecordingRef:
+def make_recording(root: Path, seconds: int, height: int, width: int, key_interval: int | None) -> RecordingRef:
     """One recording in PhysicalAI-AV's extracted layout whose video is drawn at full size.
 
     Everything but the pixels comes from the synthetic recordings; its small video is replaced by a large one of as many
-    frames, with a key frame at the start of every second.
+    frames.
     """
     write_dataset(root, [constant_motion(12.0, 0.002)], layout="extracted", seconds=seconds, height=32, width=64)
     source = find_source("physical_ai", root)
     (ref,) = source.plan(root)
     path = Path(ref.place["video"][0])
     num_frames = probe_video(VideoAddress(str(path))).num_frames
+    bits_per_s = round(8e6 * height * width / (1080 * 1920))
+    frames = draw_frames(num_frames, height, width)
     write_video(
-        path, draw_frames(num_frames, height, width), FPS, preset="veryfast", crf=None, key_interval=round(FPS),
-        options={"b": str(round(8e6 * height * width / (1080 * 1920)))},
-    )  # fmt: skip
-    (ref,) = source.plan(root)
+        path, frames, FPS, preset="veryfast", crf=None, key_interval=key_interval, options={"b": str(bits_per_s)}
+    )
     return ref
 
 
@@ -151,9 +155,9 @@ def draw_texture(rng: np.random.Generator, height: int, width: int) -> np.ndarra
     return np.clip(texture, 16, 235).astype(np.uint8)
 
 
-def build_job(ref: RecordingRef, cut: str, output_dir: Path, num_threads: int = 1) -> CutJob:
+def build_job(ref: RecordingRef, cut: str, output_dir: Path) -> CutJob:
     rules = SegmentRules(FPS, 1.0, FRAME_TOLERANCE, MAX_GAP_S, "pose")
-    return CutJob(ref, "", rules, cut, FRAME_PIXELS, output_dir, num_threads)
+    return CutJob(ref, "", rules, cut, FRAME_PIXELS, output_dir)
 
 
 def decode(video: VideoAddress) -> None:
@@ -176,7 +180,7 @@ def cut_as_the_seed(video: VideoAddress, output_dir: Path, num_segments: int) ->
     for second in range(num_segments):
         with av.open(video.path) as source, av.open(str(output_dir / f"{second:02d}.mp4"), "w") as target:
             stream = source.streams.video[0]
-            stream.thread_count, stream.thread_type = count_cores(), "AUTO"
+            stream.thread_count = 1
             copy = target.add_stream("mpeg4", rate=round(FPS))
             copy.height, copy.width, copy.pix_fmt = stream.height, stream.width, "yuv420p"
             copy.bit_rate = min(64 * round(FPS) * stream.height * stream.width, 2**30)
@@ -194,28 +198,24 @@ def cut_as_the_seed(video: VideoAddress, output_dir: Path, num_segments: int) ->
             target.mux(copy.encode(None))
 
 
-def measure_s(way: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
+def measure_cpu_s(way: Callable[[], object]) -> float:
+    start = time.process_time()
     way()
-    return clock() - start
+    return time.process_time() - start
 
 
 def measure_psnr_db(video: VideoAddress, files: Sequence[Path]) -> list[float]:
-    """For each segment, the luma PSNR against the frames it was encoded from."""
+    """For each segment, the luma PSNR against the frames it was encoded from: frame i of segment s is 30 s + i."""
+    per_segment = round(FPS)
+    originals = iter_decoded(video, range(per_segment * len(files)), info=probe_video(video))
     results = []
-    info = probe_video(video)
-    scale: FrameScaler | None = None
-    frames_per_segment = round(FPS)
-    for number, path in enumerate(files):
+    for path in files:
         segment = VideoAddress(str(path))
-        segment_info = probe_video(segment)
-        scale = scale or FrameScaler((segment_info.height, segment_info.width), "yuv420p")
-        first = number * frames_per_segment
-        originals = iter_decoded(video, range(first, first + frames_per_segment), info=info)
-        encoded = iter_decoded(segment, range(frames_per_segment), info=segment_info)
+        info = probe_video(segment)
+        scale = FrameScaler((info.height, info.width), "yuv420p")
         errors = [
-            np.mean((read_planes(scale(before))[0].astype(float) - read_planes(after)[0]) ** 2)
-            for (_, before), (_, after) in zip(originals, encoded, strict=True)
+            np.mean((read_planes(scale(next(originals)[1]))[0].astype(float) - read_planes(frame)[0]) ** 2)
+            for _, frame in iter_decoded(segment, range(per_segment), info=info)
         ]
         results.append(10 * np.log10(255**2 / np.mean(errors)))
     return results

@@ -7,13 +7,14 @@ segments.parquet + segments.json + skipped.jsonl ◀─────────�
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.executors import count_cores, run_jobs
-from data_prep.segment_index import PartCounts, count_parts, remove_parts, write_index
+from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
@@ -22,7 +23,7 @@ from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
 from data_prep.sources import find_source
 from driving.errors import DrivingError, LedgerError
-from driving.ledger import LEDGER_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
+from driving.ledger import LEDGER_NAME, PLAN_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
 from driving.options import parse_options
 from driving.recording import RecordingRef
 from video_io import SCALER
@@ -199,11 +200,22 @@ def _check_enough(
 ) -> None:
     """Raise when nothing came out, or too much of the input was bad; what was cut stays for the next run."""
     if parts.num_rows == 0:
-        first = f"; the first reason: {skips[0].id}: {skips[0].reason}" if skips else ""
-        raise DrivingError(f"no segment came out of {num_recordings:,} recordings (see {ledger_path}){first}")
+        _leave(options.output_dir)
+        first = f": {skips[0].id}: {skips[0].reason}" if skips else ""
+        raise DrivingError(
+            f"no segment came out of {num_recordings:,} recordings ({len(skips):,} skipped); the first reason{first}"
+        )
     is_recording = [skip.stage not in ("frames", "label", EDGE) or "_seg_" not in skip.id for skip in skips]
     num_bad_segments = sum(
         skip.stage != EDGE for skip, is_whole in zip(skips, is_recording, strict=True) if not is_whole
     )
     check_bad_fraction(sum(is_recording), num_recordings, options.max_bad_fraction, ledger_path)
     check_bad_fraction(num_bad_segments, parts.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)
+
+
+def _leave(output_dir: Path) -> None:
+    """Give up a folder in which nothing was made, so that the next run may come with other options."""
+    for folder in (INDEX_FOLDER, VIDEO_FOLDER):
+        shutil.rmtree(output_dir / folder, ignore_errors=True)
+    for name in (LEDGER_NAME, PLAN_NAME):
+        (output_dir / name).unlink(missing_ok=True)

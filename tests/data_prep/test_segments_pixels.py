@@ -1,3 +1,4 @@
+import av
 import numpy as np
 import pytest
 
@@ -106,3 +107,34 @@ def test_the_number_of_decoding_threads_does_not_change_the_bytes(tmp_path, numb
             encoding=RESIZED, num_threads=threads,
         )  # fmt: skip
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """A video stored 96 wide and 64 high that asks to be shown turned a quarter anticlockwise; bright on its right."""
+    path = tmp_path / "turned.mp4"
+    picture = np.full((64, 96), 40, np.uint8)
+    picture[:, 48:] = 200
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.set_display_rotation(90)
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    return VideoAddress(str(path))
+
+
+@pytest.mark.parametrize("cut", ["resized", "copy"])
+def test_segments_of_a_turned_recording_are_upright(tmp_path, turned, cut):
+    info = probe_video(turned)
+    assert (info.height, info.width) == (96, 64)
+    files = [SegmentFile(tmp_path / "a.mp4", np.arange(10))]
+    if cut == "resized":
+        encode_segments(turned, info, files, fps=30, size=(48, 32), encoding=RESIZED)
+    else:
+        copy_segments(turned, info, files, fps=30)
+    frame = read_clip(tmp_path / "a.mp4", fps=30, num_frames=10)[0]
+    height, width = frame.shape[:2]
+    assert (height, width) == ((48, 32) if cut == "resized" else (96, 64))
+    assert frame[: height // 2 - 2].min() > 180 > 60 > frame[height // 2 + 2 :].max()
