@@ -87,6 +87,7 @@ class QwenEngine:
 
     def generate(self, samples: Sequence[Any]) -> list[Generated]:
         import torch
+
         from qwenvl.data.collate import collate, to_model_inputs
 
         tokenizer = self.processor.tokenizer

@@ -3,9 +3,8 @@
 
 import sys
 
-from qwenvl.tiny_model import main
-
 from driving.errors import run_main
+from qwenvl.tiny_model import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

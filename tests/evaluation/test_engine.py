@@ -107,6 +107,7 @@ def test_a_batch_answers_as_each_row_alone(engine, drawn_dataset):
 @pytest.mark.needs_torch
 def test_generation_takes_the_likeliest_token_of_the_whole_prompt_each_time(engine, drawn_dataset):
     import torch
+
     from qwenvl.data.collate import collate, to_model_inputs
 
     sample = build_samples(engine, drawn_dataset)[0]

@@ -6,10 +6,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.argument import parse_plan  # noqa: E402
 from qwenvl.train.translate import check_flags, resolve_machine, translate_argv  # noqa: E402
-
-from driving.errors import DrivingError  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 

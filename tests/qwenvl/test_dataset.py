@@ -10,13 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from driving.errors import RecordError, VideoError  # noqa: E402
 from qwenvl.data.dataset import BadSample, DrivingDataset, build_inputs, find_media, read_clips, read_records  # noqa: E402
 from qwenvl.data.frame_cache import Clip, FrameCache  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
 from qwenvl.data.preview import describe_sample, format_sample, hash_prompt  # noqa: E402
 from qwenvl.data.rows import load_rows, read_answer_format  # noqa: E402
-
-from driving.errors import RecordError, VideoError  # noqa: E402
 
 from qwenvl.data import DatasetUse  # noqa: E402  # isort: skip
 

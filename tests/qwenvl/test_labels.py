@@ -7,10 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving.errors import RecordError  # noqa: E402
 from qwenvl.data.labels import IGNORED, MediaBlock, tokenize_conversation  # noqa: E402
 from qwenvl.data.pixels import cut_patches, normalise_patches, render_image_block, render_video_block  # noqa: E402
-
-from driving.errors import RecordError  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 

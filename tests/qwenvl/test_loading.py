@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.loading import (  # noqa: E402
     check_model_folder,
     choose_attention,
@@ -16,8 +17,6 @@ from qwenvl.train.loading import (  # noqa: E402
     load_model,
     load_processor,
 )
-
-from driving.errors import DrivingError  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from driving.errors import DrivingError  # noqa: E402
+from driving.frame_size import count_video_tokens  # noqa: E402
 from qwenvl.data.pixels import (  # noqa: E402
     plan_num_frames,
     plan_processor_budget,
@@ -13,9 +15,6 @@ from qwenvl.data.pixels import (  # noqa: E402
     set_processor_budget,
 )
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
-
-from driving.errors import DrivingError  # noqa: E402
-from driving.frame_size import count_video_tokens  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 DEFAULT = Preprocessing()

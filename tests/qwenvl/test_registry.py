@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from qwenvl.data import choose_rows, load_registry, parse_dataset_use
 
 from driving.errors import DrivingError
+from qwenvl.data import choose_rows, load_registry, parse_dataset_use
 
 
 def test_the_seeds_name_is_registered_where_its_document_says():

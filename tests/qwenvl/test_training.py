@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
-from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
-from qwenvl.train.train_qwen import run, train  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError, RecordError  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
+from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
+from qwenvl.train.train_qwen import run, train  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 

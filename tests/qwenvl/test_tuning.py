@@ -6,13 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.argument import ModelArguments, TrainingArguments  # noqa: E402
 from qwenvl.train.loading import load_model  # noqa: E402
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, count_parameters, part_of  # noqa: E402
 from qwenvl.train.trainer import plan_parameter_groups  # noqa: E402
 from qwenvl.train.tuning import apply_tuning, list_lora_targets  # noqa: E402
-
-from driving.errors import DrivingError  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
