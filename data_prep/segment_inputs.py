@@ -72,7 +72,7 @@ def resolve_fps(fps: float | str, refs: Sequence[RecordingRef]) -> float:
         return float(fps)
     votes: Counter[float] = Counter()
     for ref in refs:
-        if ref.fault:
+        if ref.obstacle:
             continue
         try:
             recording = SOURCES[ref.source]().read(ref)

@@ -21,6 +21,7 @@ from driving.sampling import choose_frames, median_rate_hz
 MIN_RATE_FRACTION = 0.95  # a recording may be this much slower than the rate asked for
 MAX_JUMP_S = 2.0  # a camera that pauses for longer has a broken clock, not a dropped frame
 EDGE = "edge"  # the stage of a skip that is no fault: camera and motion begin or end inside the segment
+EXCLUDED = "excluded"  # and of another: the dataset itself leaves the recording out
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remov
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
-from data_prep.segment_plan import EDGE, SegmentRules
+from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
 from data_prep.sources import find_source
@@ -125,16 +125,16 @@ def _write_output(
     jobs = [
         _build_job(options, output.plan["fps"], ref, fingerprint)
         for ref, fingerprint in zip(refs, fingerprints, strict=True)
-        if not ref.fault
+        if not ref.obstacle
     ]
     _drop_stale(options.output_dir, jobs)
     _cut_all(jobs, options)
     ids = [job.ref.recording_id for job in jobs]
     parts = count_parts(options.output_dir, ids)
-    skips = [Skip(ref.recording_id, "plan", ref.fault) for ref in refs if ref.fault] + parts.skips
+    skips = _list_unopened(refs) + parts.skips
     ledger_path = options.output_dir / LEDGER_NAME
     write_ledger(ledger_path, skips)
-    _check_enough(options, parts, skips, len(refs), ledger_path)
+    _check_enough(options, parts, skips, len({ref.recording_id for ref in refs}), ledger_path)
     write_index(options.output_dir, ids, parts.num_rows)
     counts = {
         "num_segments": parts.num_rows,
@@ -145,6 +145,12 @@ def _write_output(
     output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)})
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)
+
+
+def _list_unopened(refs: Sequence[RecordingRef]) -> list[Skip]:
+    """Ledger lines of what the listing alone rules out; a recording that is listed twice has one line."""
+    lines = {(ref.recording_id, ref.obstacle): EXCLUDED if ref.excluded else "plan" for ref in refs if ref.obstacle}
+    return [Skip(recording_id, stage, reason) for (recording_id, reason), stage in lines.items()]
 
 
 def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str) -> CutJob:
@@ -205,11 +211,11 @@ def _check_enough(
         raise DrivingError(
             f"no segment came out of {num_recordings:,} recordings ({len(skips):,} skipped); the first reason{first}"
         )
-    is_recording = [skip.stage not in ("frames", "label", EDGE) or "_seg_" not in skip.id for skip in skips]
-    num_bad_segments = sum(
-        skip.stage != EDGE for skip, is_whole in zip(skips, is_recording, strict=True) if not is_whole
-    )
-    check_bad_fraction(sum(is_recording), num_recordings, options.max_bad_fraction, ledger_path)
+    bad = {skip.id: skip for skip in skips if skip.stage not in (EDGE, EXCLUDED)}
+    num_bad_segments = sum(skip.stage in ("frames", "label") and "_seg_" in skip.id for skip in bad.values())
+    num_excluded = len({skip.id for skip in skips if skip.stage == EXCLUDED} - set(bad))
+    num_usable = num_recordings - num_excluded
+    check_bad_fraction(len(bad) - num_bad_segments, num_usable, options.max_bad_fraction, ledger_path)
     check_bad_fraction(num_bad_segments, parts.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)
 
 

@@ -44,6 +44,8 @@ class RecordingRef:
         place: what the source needs to open it; plain JSON values.
         metadata: country, hour, platform, ... as the dataset gives them.
         fault: why this recording cannot be used, known from the listing alone; "" where nothing is known against it.
+        excluded: why the dataset itself leaves it out (it says "not valid", or "this clip has no such camera");
+            listed in the ledger, counted as bad by nobody.
     """
 
     recording_id: str
@@ -53,6 +55,12 @@ class RecordingRef:
     place: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
+    excluded: str = ""
+
+    @property
+    def obstacle(self) -> str:
+        """Why it is not opened, whoever says so; "" where it can be."""
+        return self.excluded or self.fault
 
 
 @dataclass(frozen=True)

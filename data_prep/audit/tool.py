@@ -93,6 +93,9 @@ def _open(source: Source, ref: RecordingRef, findings: list[Finding]) -> Samples
     from data_prep.audit.samples import read_samples
 
     name = "recordings open"
+    if ref.excluded:
+        findings.append(Finding(name, ref.recording_id, SKIP, "", ref.excluded))
+        return None
     recording: Recording | None = None
     try:
         if ref.fault:

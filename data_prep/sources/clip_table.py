@@ -17,9 +17,16 @@ from driving.errors import SourceError
 if TYPE_CHECKING:
     import pandas as pd
 
+EGO_MOTION = "egomotion"  # the feature's name
 DEFAULT_SPLIT = "default"
 SPLITS = ("train", "val", "test")
+NOT_VALID = "clip_index.parquet says clip_is_valid = False"
 INFINITE = (float("inf"), float("-inf"))  # JSON has no such number
+
+
+def explain_absent(feature: str) -> str:
+    """Why a clip is left out whose presence table denies it a feature that is needed."""
+    return f"the dataset's presence table says that this clip has no {feature}"
 
 
 @dataclass(frozen=True)

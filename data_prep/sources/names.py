@@ -47,9 +47,9 @@ def mark_repeated(refs: Sequence[RecordingRef], places: Sequence[str]) -> list[R
 
 
 def check_usable(ref: RecordingRef) -> None:
-    """Raise SourceError where the listing already found a fault."""
-    if ref.fault:
-        raise SourceError(f"recording {ref.recording_id}: {ref.fault}")
+    """Raise SourceError where the listing already says why it cannot be used."""
+    if ref.obstacle:
+        raise SourceError(f"recording {ref.recording_id}: {ref.obstacle}")
 
 
 def check_camera(camera: str, known: Sequence[str], root: Path) -> None:

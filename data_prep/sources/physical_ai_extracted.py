@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.sources.clip_table import ClipFacts, ClipTable
+from data_prep.sources.clip_table import EGO_MOTION, NOT_VALID, ClipFacts, ClipTable, explain_absent
 from data_prep.sources.ego_motion_table import SUFFIX as EGO_MOTION_SUFFIX
 from data_prep.sources.names import make_id
 from data_prep.zips import is_safe_name
@@ -66,13 +66,18 @@ def _plan_clip(clip: ClipFacts, folder: Path, ego_folder: Path, camera: str) -> 
         "frame_times": folder / f"{clip.clip_id}.{camera}.timestamps.parquet",
         "ego_motion": ego_folder / f"{clip.clip_id}{EGO_MOTION_SUFFIX}",
     }
-    missing = [str(path) for path in files.values() if not path.is_file()]
+    needed = {"video": camera, "frame_times": camera, "ego_motion": EGO_MOTION}
+    missing = {name: str(path) for name, path in files.items() if not path.is_file()}
+    denied = [needed[name] for name in missing if needed[name] in clip.absent_features]
+    fault = excluded = ""
     if not is_safe_name(clip.clip_id):
         fault = f"clip id {clip.clip_id!r} points outside the folder and is not opened"
     elif not clip.is_valid:
-        fault = "clip_index.parquet says clip_is_valid = False"
-    else:
-        fault = f"missing: {', '.join(missing)}; download the chunk again" if missing else ""
+        excluded = NOT_VALID
+    elif denied:
+        excluded = explain_absent(denied[0])
+    elif missing:
+        fault = f"missing: {', '.join(missing.values())}; download the chunk again"
     return RecordingRef(
         recording_id=make_id(clip.clip_id),
         source="physical_ai",
@@ -81,4 +86,5 @@ def _plan_clip(clip: ClipFacts, folder: Path, ego_folder: Path, camera: str) -> 
         place={name: [str(path), ""] for name, path in files.items()},
         metadata={"chunk": clip.chunk, **clip.metadata},
         fault=fault,
+        excluded=excluded,
     )

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.sources.clip_table import ClipFacts, ClipTable
+from data_prep.sources.clip_table import EGO_MOTION, NOT_VALID, ClipFacts, ClipTable, explain_absent
 from data_prep.sources.names import make_id
 from data_prep.zips import ZipListing, is_safe_name, list_zip
 from driving.errors import SourceError
 from driving.recording import RecordingRef
 
 FEATURES_NAME = "features.csv"
-EGO_MOTION = "egomotion"
 
 
 @dataclass(frozen=True)
@@ -134,19 +133,20 @@ class _ChunkArchives:
             split=clip.split,
             place={name: [str(self.paths[kind]), member] for name, (kind, member) in files.items()},
             metadata={"chunk": clip.chunk, **clip.metadata},
-            fault=self._find_fault(clip, list(files.values())),
+            **self._find_obstacle(clip, list(files.values())),
         )
 
-    def _find_fault(self, clip: ClipFacts, files: list[tuple[str, str]]) -> str:
+    def _find_obstacle(self, clip: ClipFacts, files: list[tuple[str, str]]) -> dict[str, str]:
+        """{"excluded": why} where the dataset leaves the clip out, {"fault": why} where its files are not whole."""
         if not clip.is_valid:
-            return "clip_index.parquet says clip_is_valid = False"
+            return {"excluded": NOT_VALID}
         if self.faults:
-            return "; ".join(self.faults)
+            return {"fault": "; ".join(self.faults)}
         for kind, member in files:
             reason = self.listings[kind].explain_absence(member)
             feature = self.features[kind].name
             if reason and feature in clip.absent_features:
-                return f"the dataset's presence table says that this clip has no {feature}"
+                return {"excluded": explain_absent(feature)}
             if reason:
-                return f"{self.paths[kind]}: {reason}; download the archive again"
-        return ""
+                return {"fault": f"{self.paths[kind]}: {reason}; download the archive again"}
+        return {}

@@ -293,10 +293,18 @@ def test_the_pictures_of_the_rows_that_are_left_are_the_same_bytes(broken):
 
 
 def test_so_many_bad_recordings_stop_the_stage_by_default_and_say_how_many(broken, tmp_path):
-    folder, _, _, _, _ = broken  # the recording that is listed twice counts twice
-    with pytest.raises(LedgerError, match=rf"{len(LOST) + 1} of {len(NAMES) + 1} samples are bad .*--max-bad-fraction"):
+    folder, _, _, _, _ = broken  # listed twice is one bad recording; "not valid" is the dataset's own word, and none
+    with pytest.raises(LedgerError, match=rf"{len(LOST) - 1} of {len(NAMES) - 1} samples are bad .*--max-bad-fraction"):
         cut(folder / "broken", tmp_path / "out", max_bad_fraction=0.02, cut="index")
     assert len(read_lines(tmp_path / "out")) > len(LOST)
+
+
+def test_clips_that_the_dataset_calls_not_valid_are_listed_and_never_stop_the_stage(tmp_path):
+    plans = [ClipPlan(MOTIONS[0], is_valid=index < 2) for index in range(8)]
+    ids = write_dataset(tmp_path / "in", plans, seconds=2, height=64, width=112, workers=1).clip_ids
+    rows, lines = cut(tmp_path / "in", tmp_path / "out", max_bad_fraction=0.0, cut="index")
+    assert sorted(rows["clip_uuid"]) == sorted(ids[:2])
+    assert {(line["id"], line["stage"]) for line in lines} == {(clip, "excluded") for clip in ids[2:]}
 
 
 def test_an_archive_cut_short_loses_its_chunk_and_no_other(tmp_path):

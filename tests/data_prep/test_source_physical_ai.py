@@ -203,7 +203,7 @@ def test_an_extracted_folder_beside_an_index_takes_split_and_validity_from_it(ro
     first = roots["hub"][1][0]
     edit_index(root, lambda table: table.assign(clip_is_valid=table.index != first))
     refs = {ref.recording_id: ref for ref in PhysicalAI().plan(root)}
-    assert refs[first].fault == "clip_index.parquet says clip_is_valid = False"
+    assert refs[first].excluded == "clip_index.parquet says clip_is_valid = False"
     assert {ref.split for ref in refs.values()} == {"train", "val", "test"}
 
 

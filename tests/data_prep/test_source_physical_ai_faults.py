@@ -62,6 +62,10 @@ def faults(root):
     return {ref.recording_id: ref.fault for ref in PhysicalAI().plan(root) if ref.fault}
 
 
+def exclusions(root):
+    return {ref.recording_id: ref.excluded for ref in PhysicalAI().plan(root) if ref.excluded}
+
+
 def read(root, clip_id):
     refs = {ref.recording_id: ref for ref in PhysicalAI().plan(root)}
     return PhysicalAI().read(refs[clip_id])
@@ -92,13 +96,15 @@ def test_a_clip_that_the_presence_table_denies_a_camera_says_so(hub):
     table.loc[ids[0], CAMERA] = False
     table.to_parquet(path)
     drop_member(camera_zip(root), f"{ids[0]}.{CAMERA}.mp4")
-    assert faults(root) == {ids[0]: f"the dataset's presence table says that this clip has no {CAMERA}"}
+    assert exclusions(root) == {ids[0]: f"the dataset's presence table says that this clip has no {CAMERA}"}
+    assert faults(root) == {}
 
 
-def test_an_invalid_clip_is_at_fault(hub):
+def test_an_invalid_clip_is_left_out_by_the_dataset_and_not_at_fault(hub):
     root, ids = hub
     edit_index(root, lambda table: table.assign(clip_is_valid=table.index != ids[2]))
-    assert faults(root) == {ids[2]: "clip_index.parquet says clip_is_valid = False"}
+    assert exclusions(root) == {ids[2]: "clip_index.parquet says clip_is_valid = False"}
+    assert faults(root) == {}
 
 
 def test_two_clips_of_one_id_are_both_at_fault_and_name_both_places(hub):
