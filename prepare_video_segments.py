@@ -3,7 +3,7 @@
 
 import sys
 
-from data_prep.segments import main
+from data_prep.segment_options import main
 from driving.errors import run_main
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from driving.ego_motion import MAX_GAP_S
 from driving.frame_size import FRAME_PIXELS
 from driving.ledger import MAX_BAD_FRACTION
-from driving.options import option
+from driving.options import option, parse_options
 
 AUTO = "auto"
 CUTS = ("resized", "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "folder")
 FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
 DEFAULT_FPS = 30.0
+DEFAULT_SPLIT = "default"  # the file under splits/ that PhysicalAI-AV ships
 
 
 def parse_fps(text: str) -> float | str:
@@ -71,6 +73,9 @@ class SegmentOptions:
     )
     source: str = option(AUTO, choices=SOURCE_NAMES, help="recording format; auto looks at the folder")
     camera: str = option("", help="which camera, where the format has several; default: its front camera")
+    split_name: str = option(
+        DEFAULT_SPLIT, help="physical_ai: which table of splits/ (without .parquet) tells train, val and test"
+    )
     video_frame_pixels: int = option(FRAME_PIXELS, unit="px", help="area of a frame for --cut resized")
     frame_tolerance: float = option(
         FRAME_TOLERANCE, parse=parse_positive,
@@ -90,3 +95,12 @@ class SegmentOptions:
     workers: int = option(0, help="processes; 0 means one for each core")
     allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")
     overwrite_output: bool = option(False, help="replace an output folder made with other options or from other input")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The door's body: options in, exit code out."""
+    options = parse_options(SegmentOptions, argv)
+    from data_prep.segments import run  # after --help is answered: it loads the video library
+
+    print(run(options).message)
+    return 0

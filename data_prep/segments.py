@@ -16,15 +16,15 @@ from typing import Any
 from data_prep.executors import count_cores, run_jobs
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
-from data_prep.segment_options import SegmentOptions
+from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
 from data_prep.sources import find_source
-from driving.errors import DrivingError, LedgerError
+from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
+from driving.errors import DrivingError, LedgerError, SourceError
 from driving.ledger import LEDGER_NAME, PLAN_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
-from driving.options import parse_options
 from driving.recording import RecordingRef
 from video_io import SCALER
 
@@ -48,12 +48,6 @@ class SegmentSummary:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The door's body: options in, exit code out."""
-    print(run(parse_options(SegmentOptions, argv)).message)
-    return 0
-
-
 def run(options: SegmentOptions) -> SegmentSummary:
     """Cut all recordings of a folder.
 
@@ -62,7 +56,7 @@ def run(options: SegmentOptions) -> SegmentSummary:
         LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
     """
     _check_apart(options.input_dir, options.output_dir)
-    refs = find_source(options.source, options.input_dir).plan(options.input_dir, options.camera)
+    refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = [hash_input(ref) for ref in refs]
     plan = plan_output(options, refs, resolve_fps(options.fps, refs))
@@ -82,6 +76,23 @@ def run(options: SegmentOptions) -> SegmentSummary:
     return summary
 
 
+def _plan_recordings(options: SegmentOptions) -> list[RecordingRef]:
+    """What the source lists; for a dataset that comes in pieces, how much of it is here is said once."""
+    source = find_source(options.source, options.input_dir)
+    if isinstance(source, PhysicalAI):
+        source.split_name = options.split_name
+    elif options.split_name != DEFAULT_SPLIT:
+        raise SourceError(
+            f"--split-name {options.split_name}: {options.input_dir} is of the format {source.name}, and only "
+            "physical_ai has named splits; leave the flag out"
+        )
+    refs = source.plan(options.input_dir, options.camera)
+    coverage = describe_coverage(options.input_dir, options.camera) if isinstance(source, PhysicalAI) else ""
+    if coverage:
+        print(coverage, flush=True)
+    return refs
+
+
 def _check_apart(input_dir: Path, output_dir: Path) -> None:
     """Segments among the recordings would be taken for recordings, and --overwrite-output would delete both."""
     read, written = input_dir.resolve(), output_dir.resolve()
@@ -98,6 +109,7 @@ def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: floa
         "output_dir": options.output_dir.as_posix(),
         "source": refs[0].source if refs else options.source,
         "camera": options.camera,
+        "split_name": options.split_name,
         "max_clips": options.max_clips,
         "fps": fps,
         "duration": options.duration,

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.segment_options import DEFAULT_SPLIT
 from driving.errors import SourceError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EGO_MOTION = "egomotion"  # the feature's name
-DEFAULT_SPLIT = "default"
 SPLITS = ("train", "val", "test")
 NOT_VALID = "clip_index.parquet says clip_is_valid = False"
 INFINITE = (float("inf"), float("-inf"))  # JSON has no such number
