@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch
+
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +24,22 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("DRIVING_VLM_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real test data is not at {folder}; set DRIVING_VLM_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random Qwen3-VL of 0.2 million parameters."""
+    pytest.importorskip("torch")
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_model(
+        TinyModelOptions(
+            output_dir=folder, hidden=32, layers=3, heads=2, kv_heads=1, intermediate=64, vision_hidden=32,
+            vision_heads=2, vision_intermediate=48,
+        )
+    )  # fmt: skip
     return folder
 
 

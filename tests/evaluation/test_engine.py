@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import types
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
@@ -52,22 +49,6 @@ def test_the_token_limit_is_the_longest_true_answer_its_end_and_a_margin():
     assert choose_max_new_tokens([" ".join(["a"] * 400)], Words()) == 400 + 1 + 40
 
 
-@pytest.fixture(scope="module")
-def random_model(tmp_path_factory):
-    """The folder of a random Qwen3-VL of 0.2 million parameters."""
-    pytest.importorskip("torch")
-    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
-
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_model(
-        TinyModelOptions(
-            output_dir=folder, hidden=32, layers=3, heads=2, kv_heads=1, intermediate=64, vision_hidden=32,
-            vision_heads=2, vision_intermediate=48,
-        )
-    )  # fmt: skip
-    return folder
-
-
 @pytest.fixture
 def drawn_dataset(small_dataset):
     """The small dataset with real clips; every second one is wider, so that prompts differ in length."""
@@ -81,11 +62,11 @@ def drawn_dataset(small_dataset):
 
 
 @pytest.fixture
-def engine(random_model, drawn_dataset):
+def engine(tiny_model, drawn_dataset):
     from evaluation.engine import load_engine
 
     facts = {"fps": 10.0}
-    loaded = load_engine(str(random_model), "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset=facts)
+    loaded = load_engine(str(tiny_model), "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset=facts)
     loaded.max_new_tokens = 6
     return loaded
 
@@ -127,11 +108,11 @@ def test_generation_takes_the_likeliest_token_of_the_whole_prompt_each_time(engi
 
 
 @pytest.mark.needs_torch
-def test_a_real_model_goes_through_to_the_report(random_model, drawn_dataset, tmp_path):
+def test_a_real_model_goes_through_to_the_report(tiny_model, drawn_dataset, tmp_path):
     from evaluation.evaluate import main
 
     output = tmp_path / "results"
-    argv = ["--model", str(random_model), "--test_data", str(drawn_dataset.test_data), "--output-dir", str(output)]
+    argv = ["--model", str(tiny_model), "--test_data", str(drawn_dataset.test_data), "--output-dir", str(output)]
     assert main([*argv, "--max-new-tokens", "5", "--bootstrap", "100", "--device", "cpu"]) == 0
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["rows"]["num_scored"] == 6

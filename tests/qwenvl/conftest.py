@@ -1,12 +1,9 @@
-"""A tiny model, a few drawn clips and a training JSON, made once for the whole session."""
+"""A few drawn clips and a training JSON, made once for the whole session."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
@@ -54,22 +51,6 @@ def write_training_folder(folder: Path, num_rows: int) -> Path:
     path = folder / "train.json"
     path.write_text(json.dumps(rows))
     return path
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Qwen3-VL of 0.2 million parameters."""
-    pytest.importorskip("torch")
-    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
-
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_tiny_model(
-        TinyModelOptions(
-            output_dir=folder, hidden=32, layers=3, heads=2, kv_heads=1, intermediate=64, vision_hidden=32,
-            vision_heads=2, vision_intermediate=48,
-        )
-    )  # fmt: skip
-    return folder
 
 
 @pytest.fixture(scope="session")
