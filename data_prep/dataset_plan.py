@@ -5,7 +5,6 @@ segments.parquet ──▶ which rows have labels ──▶ which of them are us
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from driving.ledger import Skip
 
 LIGHT_COLUMNS = (
     "segment_uuid", "clip_uuid", "start_second", "group", "split", "video_path", "member", "video_start", "fps",
-    "num_frames", "height", "width", "has_labels", "source", "metadata",
+    "num_frames", "height", "width", "has_labels", "source", "platform",
 )  # fmt: skip
 Columns = dict[str, list[Any]]
 
@@ -40,6 +39,7 @@ class DatasetPlan:
         fps, num_frames: of every segment.
         frame_sizes, sources: how many rows have which, "256x448" -> 1800.
         num_recordings: among the rows with a side.
+        is_synthetic: some rows come from recordings that a program drew.
     """
 
     segments: SegmentTable
@@ -90,7 +90,7 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
         frame_sizes=_count(f"{columns['height'][i]}x{columns['width'][i]}" for i in used),
         sources=_count(str(columns["source"][i] or "unknown") for i in used),
         num_recordings=len({columns["clip_uuid"][i] for i in used}),
-        is_synthetic=any(json.loads(text or "{}").get("synthetic") for text in {columns["metadata"][i] for i in used}),
+        is_synthetic=any(columns["platform"][i] == "synthetic" for i in used),
     )  # fmt: skip
 
 

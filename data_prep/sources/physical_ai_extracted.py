@@ -7,8 +7,10 @@ clip_index.parquet, metadata/, splits/    where the user put them beside; then s
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.sources.clip_table import EGO_MOTION, NOT_VALID, ClipFacts, ClipTable, explain_absent
@@ -41,6 +43,7 @@ def find_extracted_cameras(root: Path) -> set[str]:
 def plan_extracted(root: Path, camera: str, table: ClipTable | None) -> list[RecordingRef]:
     """Refs of every clip that a chunk's folders, or the index, say is there."""
     chunks = dict(_find_chunks(root))
+    drawn = {"platform_class": "synthetic"} if _is_drawn(root) else {}
     listed: dict[int, dict[str, ClipFacts]] = {chunk: {} for chunk in chunks}
     for clip in table.read_chunks(list(chunks)) if table else []:
         listed[clip.chunk][clip.clip_id] = clip
@@ -49,8 +52,17 @@ def plan_extracted(root: Path, camera: str, table: ClipTable | None) -> list[Rec
         ego_folder = root / folder.name.replace("camera", "ego_motion", 1)
         for clip_id in sorted(set(listed[chunk]) or _find_clips(folder, ego_folder, camera)):
             clip = listed[chunk].get(clip_id) or ClipFacts(clip_id, chunk)
+            clip = replace(clip, metadata={**drawn, **clip.metadata})
             refs.append(_plan_clip(clip, folder, ego_folder, camera))
     return refs
+
+
+def _is_drawn(root: Path) -> bool:
+    """Whether make_synthetic_recordings.py wrote this folder: the extracted layout has no metadata to say so."""
+    try:
+        return json.loads((root / "plan.json").read_text(encoding="utf-8"))["tool"] == "synthetic recordings"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # there is none, or it is somebody else's
 
 
 def _find_clips(folder: Path, ego_folder: Path, camera: str) -> set[str]:

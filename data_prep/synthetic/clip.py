@@ -33,6 +33,7 @@ EGO_SPARSE_TAIL_S = 13.1  # then 14.3 Hz until here
 EGO_DENSE_US = 10_000
 EGO_SPARSE_US = 70_000
 CURVATURE_LEAD_US = 35_000
+PLATFORM = "synthetic"  # what tells a drawn recording from a driven one, in every later file
 COUNTRIES = ("Austria", "Czechia", "Finland", "France", "Germany", "Italy", "Spain", "United States")
 
 
@@ -91,7 +92,7 @@ def draw_metadata(seed: int, index: int, country: str = "") -> dict[str, Any]:
         "country": country if country else drawn,
         "month": int(rng.integers(1, 13)),
         "hour_of_day": int(rng.integers(7, 20)),
-        "platform_class": ("hyperion_8", "hyperion_8.1")[rng.integers(2)],
+        "platform_class": PLATFORM,
     }
 
 

@@ -33,7 +33,7 @@ from data_prep.synthetic.motion import Motion
 from driving.errors import DrivingError
 from driving.ledger import claim_output, write_atomically
 
-FORMAT_VERSION = 1  # raise when the bytes of the same plan change
+FORMAT_VERSION = 2  # raise when the bytes of the same plan change
 
 
 @dataclass(frozen=True)

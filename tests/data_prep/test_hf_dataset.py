@@ -171,7 +171,7 @@ def test_the_label_statistics_agree_with_arithmetic(dataset_dir):
 
 
 def test_drawn_recordings_are_called_synthetic(tmp_path):
-    assert describe(prepare(tmp_path, make_rows(4, 1, metadata='{"synthetic": true}')))["synthetic"] is True
+    assert describe(prepare(tmp_path, make_rows(4, 1, platform="synthetic")))["synthetic"] is True
 
 
 def test_the_description_tells_how_the_segments_were_made(tmp_path):

@@ -68,3 +68,10 @@ def test_a_format_without_named_splits_refuses_the_flag(tmp_path):
     argv = ["--input-dir", str(tmp_path / "in"), "--output-dir", str(tmp_path / "out"), "--split-name", "mine"]
     with pytest.raises(SourceError, match="--split-name mine: .* is of the format folder, and only physical_ai"):
         main(argv)
+
+
+@pytest.mark.parametrize("layout", ["hub", "extracted"])
+def test_rows_of_drawn_recordings_say_that_they_were_drawn(tmp_path, layout):
+    write_dataset(tmp_path / "in", [constant_motion(8.0)], seconds=2, height=32, width=64, layout=layout)
+    cut(tmp_path / "in")
+    assert pd.read_parquet(tmp_path / "out/metadata/segments.parquet")["platform"].tolist() == ["synthetic"]
