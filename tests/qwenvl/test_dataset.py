@@ -205,6 +205,12 @@ def test_json_lines_are_read_too_and_rows_without_id_get_one(tmp_path):
     assert [record["id"] for record in read_records(tmp_path / "t.jsonl")] == ["t:0", "a"]
 
 
+def test_a_line_separator_inside_a_row_is_no_new_line(tmp_path):
+    text = json.dumps({"id": "a", "conversations": "before\u2028after"}, ensure_ascii=False)
+    (tmp_path / "rows.jsonl").write_text(text + "\n", encoding="utf-8")
+    assert [row["conversations"] for row in read_records(tmp_path / "rows.jsonl")] == ["before\u2028after"]
+
+
 def test_rows_are_judged_before_the_first_step(training_json):
     rows = json.loads(training_json.read_text())
     assert len(rows) == 10

@@ -50,7 +50,8 @@ def read_records(path: Path) -> list[Record]:
         raise RecordError(f"{path} is not UTF-8 text ({error.reason}); it should be a training JSON") from error
     try:
         if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            # not splitlines: U+2028 in an answer is no new line
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             rows = json.loads(text)
     except ValueError as error:
