@@ -42,6 +42,11 @@ def test_the_logging_dir_goes_where_tensorboard_looks_now(monkeypatch):
     assert "logs/x" in notes[0]
 
 
+def test_a_deepspeed_config_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(DrivingError, match="my/zero2.json does not exist; there are qwen-vl-finetune/scripts/zero2"):
+        parse("--deepspeed", "my/zero2.json")
+
+
 def test_unsafe_weights_are_not_written():
     with pytest.raises(DrivingError, match="--save_safetensors False is gone"):
         translate_argv(["--save_safetensors", "False"])

@@ -107,6 +107,19 @@ def test_a_checkpoint_holds_all_that_evaluation_needs(two_ways):
     assert json.loads((newest / "complete.json").read_text())["step"] == 7
 
 
+def test_every_file_of_a_result_can_be_read_by_others(two_ways):
+    for folder in (two_ways[0], two_ways[0] / "checkpoint-7"):
+        (weights,) = folder.glob("*model.safetensors")
+        assert weights.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_log_and_the_manifest_tell_the_seconds_of_training(two_ways):
+    whole = two_ways[0]
+    elapsed = [json.loads(line)["elapsed_s"] for line in (whole / "training_log.jsonl").read_text().splitlines()]
+    assert elapsed == sorted(elapsed) and elapsed[0] > 0
+    assert json.loads((whole / "manifest.json").read_text())["summary"]["train_s"] == elapsed[-1]
+
+
 def test_two_complete_checkpoints_are_kept(two_ways):
     assert sorted(path.name for path in two_ways[0].glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-7"]
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
-from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, translate_argv
+from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
 
 # transformers 5.2x renames it; the old name warns.
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
@@ -127,6 +128,7 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     argv, notes = translate_argv(list(argv))
     parser = transformers.HfArgumentParser((ModelArguments, DataArguments, TrainingArguments), allow_abbrev=False)
     check_flags(argv, {name for action in parser._actions for name in action.option_strings})
+    check_deepspeed_config(argv)
     argv, machine_notes = resolve_machine(argv, checkpointing_field())
     model, data, run = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     notes += machine_notes
@@ -139,6 +141,16 @@ def checkpointing_field() -> str:
     """How this transformers spells "compute activations again in the backward pass"."""
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     return next(name for name in CHECKPOINTING if name in names)
+
+
+def check_deepspeed_config(argv: Sequence[str]) -> None:
+    """Raise where --deepspeed names a file that is not there; transformers would take its name for the config itself."""
+    for name, values in split_flags(list(argv)):
+        if name == "deepspeed" and values and values[0] and not Path(values[0]).is_file():
+            raise DrivingError(
+                f"the DeepSpeed config {values[0]} does not exist; "
+                "there are qwen-vl-finetune/scripts/zero2.json, zero3.json and zero3_offload.json"
+            )
 
 
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:

@@ -26,10 +26,12 @@ PREFIX = "checkpoint-"
 
 
 def write_companions(folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str]) -> None:
-    """What evaluation and serving need beside the weights."""
+    """What evaluation and serving need beside the weights, all of it readable by others as any written file is."""
     processor.save_pretrained(folder)
     preprocessing.write(folder)
     write_json(Path(folder) / GROUPS_NAME, sorted(set(groups)), indent=None)
+    for path in Path(folder).glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors leaves its temporary file's 0600
 
 
 def mark_complete(folder: Path, step: int, plan: dict[str, Any]) -> None:

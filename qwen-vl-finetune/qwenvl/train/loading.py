@@ -13,6 +13,7 @@ from typing import Any
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
 MODEL_CLASSES = {"qwen3_vl": "Qwen3VLForConditionalGeneration"}
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -136,9 +137,10 @@ def load_model(
         if without_weights:
             with torch.device("meta"):
                 return model_class(config).to(dtype)
-        return model_class.from_pretrained(
-            path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, cache_dir=cache_dir
-        )
+        with bars_on_terminals_only():
+            return model_class.from_pretrained(
+                path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, cache_dir=cache_dir
+            )
     except (OSError, ValueError) as error:
         raise DrivingError(f"no model can be loaded from {path}: {_first_line(error)}") from error
 
@@ -166,6 +168,7 @@ def load_for_inference(
     Raises:
         DrivingError: The folder is no model, or an adapter's base model is not where it was.
     """
+    drop_harmless_messages()
     from qwenvl.train.fast_vision import speed_up_vision
 
     folder = Path(path)

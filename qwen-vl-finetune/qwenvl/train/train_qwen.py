@@ -16,6 +16,7 @@ from typing import Any
 
 from driving.errors import run_main
 from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, read_ledger, write_ledger
+from qwenvl.train.quiet import drop_harmless_messages
 
 # Before torch is loaded: threads that wait must sleep. On shared cores spinning ones make a step 40 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,6 +30,7 @@ def train(attn_implementation: str = "auto", argv: Sequence[str] | None = None) 
 
 def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Sequence[Any] = ()) -> int:
     """Resolve the plan, then train, continue, or say that all is done."""
+    drop_harmless_messages()
     from qwenvl.data import parse_dataset_use
     from qwenvl.data.rows import load_rows
     from qwenvl.train import checkpoints, loading
@@ -82,6 +84,7 @@ def _fit(
     """Train to the end and write the result; returns the run's summary."""
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.prepare import say
+    from qwenvl.train.progress import LOG_NAME, sum_train_seconds
     from qwenvl.train.trainer import DrivingTrainer
 
     name = checkpointing_field()
@@ -101,7 +104,12 @@ def _fit(
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
     trainer.save_result()
     trainer.accelerator.wait_for_everyone()
-    return {"total_steps": trainer.state.global_step, "epoch": trainer.state.epoch, "skipped": len(trainer.skips)}
+    return {
+        "total_steps": trainer.state.global_step,
+        "epoch": trainer.state.epoch,
+        "skipped": len(trainer.skips),
+        "train_s": sum_train_seconds(Path(plan.run.output_dir) / LOG_NAME) if plan.run.process_index == 0 else None,
+    }
 
 
 def _agree(value: int, plan: Any) -> int:

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.trainer_callback import ProgressCallback
 
 from driving.errors import DrivingError
-from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger, write_text
+from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger
 from qwenvl.data.collate import collate, to_model_inputs
 from qwenvl.data.dataset import DrivingDataset
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
+from qwenvl.train.progress import LogFile, StepLines
 from qwenvl.train.samplers import EpochBatches, EpochLoader
-
-LOG_NAME = "training_log.jsonl"
 
 
 class DrivingTrainer(transformers.Trainer):
@@ -55,6 +55,9 @@ class DrivingTrainer(transformers.Trainer):
         super().__init__(
             model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[*callbacks, LogFile()]
         )
+        for plain in (transformers.PrinterCallback, ProgressCallback):  # whichever --disable_tqdm brought
+            self.remove_callback(plain)
+        self.add_callback(StepLines())
         self.model_accepts_loss_kwargs = True  # the loss is divided by the tokens of all micro-batches and ranks
         suffix = f".rank{args.process_index}" if args.process_index else ""
         self.ledger_path = Path(args.output_dir) / f"skipped{suffix}.jsonl"
@@ -167,29 +170,3 @@ def plan_parameter_groups(model: Any, args: TrainingArguments, decayed: set[str]
         }
         for (part, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-
-
-def _read_step(line: str) -> float:
-    """The step of a log line; infinity for a line that a kill tore."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
-
-
-class LogFile(transformers.TrainerCallback):
-    """training_log.jsonl: one line a logged step. A resumed run continues it where its checkpoint stood."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        path = Path(args.output_dir) / LOG_NAME
-        if state.is_world_process_zero and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _read_step(line) <= state.global_step]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and logs and "loss" in logs:
-            path = Path(args.output_dir) / LOG_NAME
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"step": state.global_step, **logs}) + "\n")
