@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import types
 
 import numpy as np
 import pytest
 
 from driving.errors import DrivingError
+from evaluation import evaluate
 from evaluation.engine import choose_max_new_tokens, find_end_tokens, read_tokens
 
 
@@ -133,3 +138,26 @@ def test_a_gpu_that_is_not_there_is_said():
         pytest.skip("this machine has one")
     with pytest.raises(DrivingError, match="--device cuda: torch sees no GPU here; use --device cpu or auto"):
         choose_device("cuda")
+
+
+def test_ctrl_c_ends_in_one_line_and_the_same_command_answers_the_rest(tiny_model, drawn_dataset, tmp_path, repository):
+    def command(output):
+        flags = ["--batch-size", "1", "--max-new-tokens", "60", "--controls", "none", "--bootstrap", "20"]
+        data = ["--model", str(tiny_model), "--test-data", str(drawn_dataset.test_data), "--device", "cpu"]
+        return [*data, *flags, "--output-dir", str(output)]
+
+    stopped = tmp_path / "stopped"
+    door = [sys.executable, str(repository / "scripts" / "evaluate.py")]
+    process = subprocess.Popen([*door, *command(stopped)], stderr=subprocess.PIPE, text=True)
+    while not (stopped / "parts" / "00000.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint.splitlines()[-1] == "interrupted; run the same command again to continue"
+    assert "Traceback" not in complaint
+    assert not (stopped / "manifest.json").exists()
+    assert evaluate.main(command(stopped)) == 0
+    assert evaluate.main(command(tmp_path / "whole")) == 0
+    assert (stopped / "predictions.jsonl").read_bytes() == (tmp_path / "whole" / "predictions.jsonl").read_bytes()
