@@ -153,8 +153,9 @@ def find_labelled(columns: Columns, *, has_ego_motion_dir: bool) -> list[int]:
     if not labelled:
         sources = ", ".join(sorted({str(source) for source in columns["source"] if source})) or "unknown"
         raise DrivingError(
-            f"none of the {len(columns['segment_uuid']):,} segments has labels (source: {sources}): there is nothing "
-            "to train on; such segments can only be predicted. Use recordings with ego motion, or pass --ego-motion-dir"
+            f"none of the {len(columns['segment_uuid']):,} segments has labels (source: {sources}), so there is "
+            "nothing to train on or to score; use recordings with ego motion, or pass --ego-motion-dir. This version "
+            "has no tool that predicts without scoring: show the clips to a program that serves a trained model"
         )
     return labelled
 
@@ -178,7 +179,7 @@ def build_split_rows(columns: Columns, indices: Sequence[int], duration_s: float
 def _skip_unlabelled(columns: Columns, index: int) -> Skip:
     source = columns["source"][index] or "unknown"
     return Skip(
-        columns["segment_uuid"][index], "label", f"has no ego motion (source {source}); it can only be predicted"
+        columns["segment_uuid"][index], "label", f"has no ego motion (source {source}), so nothing to learn or to score"
     )
 
 

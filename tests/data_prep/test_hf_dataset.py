@@ -233,7 +233,7 @@ def test_a_row_without_labels_goes_to_the_ledger(tmp_path):
 
 def test_no_labels_at_all_is_an_error(tmp_path):
     bare = {"has_labels": False, "targets": None, "observed": None, "future_pose": None, "source": "folder"}
-    with pytest.raises(DrivingError, match=r"none of the 8 segments has labels \(source: folder\).*only be predicted"):
+    with pytest.raises(DrivingError, match=r"none of the 8 segments has labels \(source: folder\).* no tool that"):
         prepare(tmp_path, make_rows(4, 2, **bare))
 
 
