@@ -50,9 +50,10 @@ NOTATIONS = {
     "seed": Notation(1, 3, False, 4, "[(xx.x, 0.xxx), ...]", ""),
 }
 
-_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"  # no two ways to split a run of digits
-_PAIR = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
-_LIST = re.compile(rf"\[\s*(?:\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*,?\s*)*\]")
+# Possessive quantifiers (*+, ++, ?+) never give back what they took: a hostile answer costs time in its length only.
+_NUMBER = r"[+-]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][+-]?\d++)?+"
+_PAIR = re.compile(rf"\(\s*+({_NUMBER})\s*+,\s*+({_NUMBER})\s*+\)", re.ASCII)
+_LIST = re.compile(rf"\[\s*+(?:\(\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+\)\s*+(?:,\s*+)?+)*+\]", re.ASCII)
 _MINUS_SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-", "\ufe63": "-", "\uff0d": "-"})
 MAX_ANSWER_CHARS = 100_000
 
@@ -178,7 +179,7 @@ def _strict_pattern(answer_format: AnswerFormat) -> re.Pattern[str]:
     velocity = rf"{sign}\d+\.\d{{{notation.velocity_decimals}}}"
     curvature = rf"{sign}\d+\.\d{{{notation.curvature_decimals}}}"
     pair = rf"\({velocity}, {curvature}\)"
-    return re.compile(rf"\[{pair}(?:, {pair}){{{answer_format.num_pairs - 1}}}\]")
+    return re.compile(rf"\[{pair}(?:, {pair}){{{answer_format.num_pairs - 1}}}\]", re.ASCII)
 
 
 def _read_pairs(text: str, wanted: int, whole: str) -> Trajectory:

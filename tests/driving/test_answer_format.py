@@ -135,11 +135,45 @@ def test_an_endless_answer_is_refused_before_it_is_searched():
         parse_answer("(" * 2 * MAX_ANSWER_CHARS, answer_of(1))
 
 
-@pytest.mark.parametrize("text", ["(1" * 30_000, "[(" + "1" * 60_000, "[" + "(1.0, 0.0)," * 9_000, "e" * 90_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(1" * 30_000,
+        "[(" + "1" * 60_000,
+        "[" + "(1.0, 0.0)," * 9_000,
+        "e" * 90_000,
+        "[" + " ".join(["(12.3, 0.0010)"] * 2_000),  # never closed, and no commas between the pairs
+        "[" + "(1,1) " * 16_000,
+        "[ " * 40_000,
+    ],
+)
 def test_a_hostile_answer_fails_within_a_second(text):
     start = time.perf_counter()
     with pytest.raises(AnswerError):
         parse_answer(text, answer_of(30))
+    assert time.perf_counter() - start < 1
+
+
+def test_a_closed_list_without_commas_between_its_pairs_is_lenient():
+    answer = parse_answer("Here: [" + " ".join(["(12.3, 0.0010)"] * 2_000) + "]", answer_of(2_000))
+    assert answer.parsing == "lenient"
+    assert len(answer.trajectory) == 2_000
+
+
+def test_digits_of_other_scripts_are_no_numbers():
+    with pytest.raises(AnswerError, match="holds 0"):
+        parse_answer("[(\u0663.\u0665, 0.1234)]", answer_of(1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([*"[](),.eE+- \n", "12", "(1.0, 0.1)", "(1.0, 0.1", "[(", "\u2212", "\u00a0"])),
+    st.integers(1, 400),
+)
+def test_no_text_of_brackets_and_digits_takes_long_or_raises_anything_else(parts, times):
+    start = time.perf_counter()
+    with contextlib.suppress(AnswerError):
+        parse_answer(("".join(parts) * times)[:MAX_ANSWER_CHARS], answer_of(2))
     assert time.perf_counter() - start < 1
 
 
