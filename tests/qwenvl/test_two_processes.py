@@ -59,3 +59,17 @@ def test_zero_3_computes_the_same_losses_as_plain_data_parallel(launch, whole):
     sharded = launch("sharded", 4, DEEPSPEED_CONFIG="qwen-vl-finetune/scripts/zero3.json")
     assert losses_of(sharded) == pytest.approx(losses_of(whole), rel=1e-4)
     assert (sharded / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"DEEPSPEED_CONFIG": "qwen-vl-finetune/scripts/zero3.json"}, {"GRADIENT_CHECKPOINTING": "True"}],
+    ids=["zero-3", "data-parallel-with-checkpointing"],
+)
+def test_a_rank_that_gets_no_row_takes_its_step_all_the_same(launch, training_json, tmp_path, environment):
+    rows = json.loads(training_json.read_text())[:3]  # two steps an epoch; the second has a row for one rank only
+    for row in rows:
+        row["video"] = str(training_json.parent / row["video"])
+    (tmp_path / "three.json").write_text(json.dumps(rows))
+    settings = {"DATASET": str(tmp_path / "three.json"), "GRAD_ACCUM_STEPS": "1", **environment}
+    assert len(losses_of(launch("ragged-" + "-".join(environment), 4, **settings))) == 4

@@ -22,18 +22,25 @@ TENSOR_KEYS = ("input_ids", "labels", "mm_token_type_ids")
 
 
 def collate(
-    samples: Sequence[dict[str, Any] | BadSample], *, pad_token_id: int, padding_side: str = "right"
+    samples: Sequence[dict[str, Any] | BadSample],
+    *,
+    pad_token_id: int,
+    padding_side: str = "right",
+    dummies: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Pad samples to one length; bad ones are named in `bad` and leave no trace in the tensors.
 
-    A batch in which every sample is bad (or that is empty, at the ragged end of an epoch on several ranks) holds one
-    padding token with nothing supervised: its loss is zero, and every rank still takes its step.
+    A batch in which every sample is bad (or that is empty, at the ragged end of an epoch on several ranks) holds only
+    the dummies, or one padding token: nothing is supervised, its loss is zero, and every rank still takes its step.
 
     Args:
         padding_side: "right" for training, "left" for generation.
+        dummies: samples of one kind of media each (qwenvl.data.dummies), added where no sample holds that kind.
     """
     good = [sample for sample in samples if isinstance(sample, dict)]
+    ids = [sample["id"] for sample in good]
     bad = [sample for sample in samples if isinstance(sample, BadSample)]
+    good += [dummy for dummy in dummies if not any(_media_kinds(dummy) & _media_kinds(sample) for sample in good)]
     fillers = {"input_ids": pad_token_id, "labels": IGNORED, "mm_token_type_ids": 0}
     batch: dict[str, Any] = {}
     for key in TENSOR_KEYS:
@@ -49,9 +56,13 @@ def collate(
     batch["videos"] = [video for sample in good for video in sample["videos"]]
     batch["images"] = [image for sample in good for image in sample["images"]]
     batch["padding_side"] = padding_side
-    batch["ids"] = [sample["id"] for sample in good]
+    batch["ids"] = ids
     batch["bad"] = bad
     return batch
+
+
+def _media_kinds(sample: dict[str, Any]) -> set[str]:
+    return {kind for kind in ("videos", "images") if sample[kind]}
 
 
 def to_model_inputs(

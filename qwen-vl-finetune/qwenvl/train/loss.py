@@ -47,7 +47,8 @@ def sum_token_losses(hidden: torch.Tensor, labels: torch.Tensor, head: nn.Module
     targets = labels[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
     if not len(rows):
-        # A batch with nothing supervised (all samples bad): zero, but still connected to every weight for the ranks.
-        return hidden.sum() * 0.0, 0
+        # Nothing supervised (all samples bad): zero, but connected to every weight, the head's too. The other ranks
+        # wait for this one's part of each.
+        return head(hidden[:1, :1]).float().sum() * 0.0, 0
     logits = head(hidden[rows, columns])
     return functional.cross_entropy(logits.float(), targets[rows, columns], reduction="sum"), len(rows)

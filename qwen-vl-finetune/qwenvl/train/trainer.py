@@ -16,6 +16,7 @@ from driving.errors import DrivingError
 from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger
 from qwenvl.data.collate import collate, to_model_inputs
 from qwenvl.data.dataset import DrivingDataset
+from qwenvl.data.dummies import build_dummies, list_kinds
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
@@ -51,7 +52,11 @@ class DrivingTrainer(transformers.Trainer):
         self.max_bad_fraction = max_bad_fraction
         self.num_checkpoints_kept = args.save_total_limit
         args.save_total_limit = None  # transformers would delete the old one before ours is complete
-        collator = functools.partial(collate, pad_token_id=self.driving_processor.tokenizer.pad_token_id)
+        collator = functools.partial(
+            collate,
+            pad_token_id=self.driving_processor.tokenizer.pad_token_id,
+            dummies=build_dummies(self.driving_processor, list_kinds(dataset.records)),
+        )
         super().__init__(
             model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[*callbacks, LogFile()]
         )
