@@ -164,6 +164,31 @@ def test_more_steps_continue_a_finished_run(two_ways, tmp_path, capsys):
     assert steps_and_losses(copy)[-1][0] == 8
 
 
+def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(two_ways, tmp_path, capsys):
+    _, broken, command = two_ways
+    copy = tmp_path / "copy"
+    shutil.copytree(broken, copy)
+    for path in copy.iterdir():
+        if path.is_file() and path.name not in ("plan.json", "training_log.jsonl", "train_plan.json", "skipped.jsonl"):
+            path.unlink()
+    assert run([str(copy) if part == str(broken) else part for part in command]) == 0
+    assert "already stands at the last step; its weights are the result" in capsys.readouterr().out
+    assert {path.name for path in copy.iterdir()} == {path.name for path in broken.iterdir()}
+    expected, found = weights_of(broken), weights_of(copy)
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert (copy / "manifest.json").read_text() == (broken / "manifest.json").read_text()
+    assert steps_and_losses(copy) == steps_and_losses(broken)
+
+
+def test_the_groups_of_the_base_model_stay_with_what_is_trained_from_it(tiny_model, training_json, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    (base / "training_groups.json").write_text('["clip02", "earlier"]')
+    assert run(arguments(base, training_json, tmp_path / "run", "--max_steps", "1", *LORA)) == 0
+    groups = json.loads((tmp_path / "run/training_groups.json").read_text())
+    assert groups == ["clip00", "clip01", "clip02", "clip03", "clip04", "earlier"]
+
+
 def test_a_half_written_checkpoint_is_passed_over_by_name(two_ways, tmp_path, capsys):
     _, broken, command = two_ways
     copy = tmp_path / "copy"

@@ -8,6 +8,7 @@ Run the same command again after a kill and it goes on from the newest complete 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -62,8 +63,13 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
         resume_from, passed_over = checkpoints.find_newest_complete(output_dir, identity)
         for reason in passed_over:
             say(plan, f"{reason}; passed over")
-        model, dataset = prepare_run(plan, rows)
-        summary = _fit(plan, model, dataset, identity, rows.groups, resume_from, callbacks)
+        if resume_from is not None and checkpoints.read_step(resume_from) >= total_steps:
+            say(plan, f"{resume_from} already stands at the last step; its weights are the result")
+            summary = _take_result(plan, resume_from)
+        else:
+            model, dataset = prepare_run(plan, rows)
+            groups = [*rows.groups, *checkpoints.read_groups(plan.model.model_name_or_path)]
+            summary = _fit(plan, model, dataset, identity, groups, resume_from, callbacks)
         if is_main:
             output.finish(summary)
     say(plan, f"{output_dir}: {summary['total_steps']:,} steps, {summary['skipped']} samples skipped")
@@ -78,13 +84,32 @@ def _open_ledger(path: Path, rows: Any, max_bad_fraction: float) -> None:
     check_bad_fraction(len(rows.skips), len(rows.records) + len(rows.skips), max_bad_fraction, path)
 
 
+def _take_result(plan: Any, checkpoint: Path) -> dict[str, Any]:
+    """The result of a run that was stopped between its last checkpoint and its end; returns the run's summary."""
+    from qwenvl.train import checkpoints
+
+    output_dir = Path(plan.run.output_dir)
+    if plan.run.process_index == 0:
+        checkpoints.copy_result(checkpoint, output_dir)
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    skipped = len(read_ledger(output_dir / LEDGER_NAME))
+    return _summarise(plan, state["global_step"], state["epoch"], skipped)
+
+
+def _summarise(plan: Any, num_steps: int, epoch: float, num_skipped: int) -> dict[str, Any]:
+    from qwenvl.train.progress import LOG_NAME, sum_train_seconds
+
+    log_path = Path(plan.run.output_dir) / LOG_NAME
+    train_s = sum_train_seconds(log_path) if plan.run.process_index == 0 and log_path.exists() else None
+    return {"total_steps": num_steps, "epoch": epoch, "skipped": num_skipped, "train_s": train_s}
+
+
 def _fit(
     plan: Any, model: Any, dataset: Any, identity: dict[str, Any], groups: list[str], resume_from: Any, callbacks: Any
 ) -> dict[str, Any]:
     """Train to the end and write the result; returns the run's summary."""
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.prepare import say
-    from qwenvl.train.progress import LOG_NAME, sum_train_seconds
     from qwenvl.train.trainer import DrivingTrainer
 
     name = checkpointing_field()
@@ -104,12 +129,7 @@ def _fit(
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
     trainer.save_result()
     trainer.accelerator.wait_for_everyone()
-    return {
-        "total_steps": trainer.state.global_step,
-        "epoch": trainer.state.epoch,
-        "skipped": len(trainer.skips),
-        "train_s": sum_train_seconds(Path(plan.run.output_dir) / LOG_NAME) if plan.run.process_index == 0 else None,
-    }
+    return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(trainer.skips))
 
 
 def _agree(value: int, plan: Any) -> int:
