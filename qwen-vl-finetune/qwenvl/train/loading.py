@@ -36,7 +36,7 @@ def check_model_folder(path: str | Path) -> None:
         return
     if not (folder / "config.json").exists():
         if (folder / "adapter_config.json").exists():
-            raise DrivingError(f"{path} is an adapter, not a model; give its base model, or merge it first")
+            raise DrivingError(f"{path} is an adapter, not a model; give the base model it was trained on")
         raise DrivingError(f"{path} holds no config.json; it is not a model folder")
     read_model_type(folder)
     _check_vocabulary(folder)
