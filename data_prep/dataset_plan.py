@@ -68,7 +68,8 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
         DrivingError: The options and the segments disagree, no row has labels, or the rows cannot be split.
     """
     columns = segments.read_rows(LIGHT_COLUMNS)
-    fps, num_frames = check_rate(columns, options.fps, options.duration)
+    fps, num_frames = check_rate(columns, options.fps)
+    check_duration(fps, num_frames, options.duration, segments.read_plan().get("duration"))
     answer_format = plan_answer_format(options, fps, num_frames)
     labelled = find_labelled(columns, has_ego_motion_dir=options.ego_motion_dir is not None)
     skips = [_skip_unlabelled(columns, index) for index in sorted(set(range(segments.num_rows)) - set(labelled))]
@@ -94,14 +95,14 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
     )  # fmt: skip
 
 
-def check_rate(columns: Columns, asked_fps: float | str, asked_duration_s: float) -> tuple[float, int]:
-    """The rate and length that all segments share.
+def check_rate(columns: Columns, asked_fps: float | str) -> tuple[float, int]:
+    """The rate and number of frames that all segments share.
 
     Returns:
         (frames per second, frames in a segment).
 
     Raises:
-        DrivingError: They differ among segments, or from what was asked for.
+        DrivingError: They differ among segments, or the rate from what was asked for.
     """
     shapes = sorted({(float(fps), int(num)) for fps, num in zip(columns["fps"], columns["num_frames"], strict=True)})
     if len(shapes) > 1:
@@ -113,12 +114,25 @@ def check_rate(columns: Columns, asked_fps: float | str, asked_duration_s: float
             f"the segments were cut at {fps:g} fps, this run asks for --fps {float(asked_fps):g}; pass --fps {fps:g}, "
             f"or cut the segments again with --fps {float(asked_fps):g}"
         )
-    if num_frames != max(1, round(fps * asked_duration_s)):
-        raise DrivingError(
-            f"the segments are {num_frames / fps:g} s long ({num_frames} frames at {fps:g} fps), this run asks for "
-            f"--duration {asked_duration_s:g}; pass --duration {num_frames / fps:g}, or cut the segments again"
-        )
     return fps, num_frames
+
+
+def check_duration(fps: float, num_frames: int, asked_s: float, cut_s: float | None) -> None:
+    """Raise unless the segments are as long as this run says: an answer's interval is their length / its samples.
+
+    Args:
+        cut_s: their length as their folder has it; None for a bare index, which tells the number of frames only.
+
+    Raises:
+        DrivingError: They are longer or shorter.
+    """
+    is_same = num_frames == round(fps * asked_s) if cut_s is None else abs(cut_s - asked_s) < 1e-9
+    if not is_same:
+        length_s = num_frames / fps if cut_s is None else cut_s
+        raise DrivingError(
+            f"the segments are {length_s:g} s long ({num_frames} frames at {fps:g} fps), this run asks for "
+            f"--duration {asked_s:g}; pass --duration {length_s:g}, or cut the segments again"
+        )
 
 
 def plan_answer_format(options: DatasetOptions, fps: float, num_frames: int) -> AnswerFormat:

@@ -145,7 +145,7 @@ def describe_dataset(
         "fps": dataset.fps,
         "num_frames": dataset.num_frames,
         "duration_s": options.duration,
-        "future_interval_s": 1 / dataset.fps,
+        "future_interval_s": options.duration / dataset.num_frames,
         "frame_sizes": dataset.frame_sizes,
         "sources": dataset.sources,
         "synthetic": dataset.is_synthetic,

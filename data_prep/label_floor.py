@@ -106,7 +106,8 @@ def read_floor_input(path: Path, max_segments: int = 0) -> FloorInput:
     num_pairs = lengths.pop()
     targets = np.array([rows["targets"][place] for place in usable], dtype=np.float64)
     future = np.array([rows["future_pose"][place][: num_pairs + 1] for place in usable], dtype=np.float64)
-    return FloorInput(targets, future[..., :3], rates.pop())
+    duration_s = table.read_plan().get("duration", num_pairs / rates.pop())
+    return FloorInput(targets, future[..., :3], num_pairs / duration_s)
 
 
 def compute_floor(

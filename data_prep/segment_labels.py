@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driving.clock import SegmentTimes, Window, plan_edges, plan_midpoints, to_us
+from driving.clock import US_PER_S, SegmentTimes, Window, plan_edges, plan_midpoints, to_us
 from driving.ego_motion import EgoMotion, extent_of_future, future_pose, sample_motion
 
 FUTURE_S = 6.4  # as far as the longest-sighted public protocol scores
@@ -46,7 +46,9 @@ def label_segment(
     start_us = times.target.start_us
     limit_us = max(start_us + to_us(FUTURE_S), times.target.stop_us)
     end_us = max(extent_of_future(motion, start_us, limit_us, max_gap_s), times.target.stop_us)
-    edges_us = plan_edges(Window(start_us, limit_us), fps)
+    edges_us = plan_edges(times.target, fps, until_us=limit_us)
     edges_us = edges_us[edges_us <= end_us]
     poses = future_pose(motion, edges_us, max_gap_s)
-    return SegmentLabels(targets, observed, poses, np.arange(len(edges_us)) / fps)
+    return SegmentLabels(
+        targets, observed, poses, np.arange(len(edges_us)) * times.target.duration_us / (US_PER_S * len(targets))
+    )

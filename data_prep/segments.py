@@ -23,6 +23,7 @@ from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
 from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
+from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
 from driving.ledger import LEDGER_NAME, PLAN_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
 from driving.recording import RecordingRef
@@ -53,13 +54,16 @@ def run(options: SegmentOptions) -> SegmentSummary:
 
     Raises:
         SourceError: The input folder is not what it should be.
+        DrivingError: The rate and the duration do not make a whole number of frames.
         LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
     """
     _check_apart(options.input_dir, options.output_dir)
     refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = [hash_input(ref) for ref in refs]
-    plan = plan_output(options, refs, resolve_fps(options.fps, refs))
+    fps = resolve_fps(options.fps, refs)
+    count_samples(options.duration, fps)
+    plan = plan_output(options, refs, fps)
     with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
         if output.is_complete:
             _check_inputs(output, hash_inputs(fingerprints))

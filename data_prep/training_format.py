@@ -11,6 +11,7 @@ Everything is streamed: no split is ever in memory. Segments that point into a r
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ def write_training_files(options: ConvertOptions) -> dict[str, Any]:
             is_index = "video_start" in split.column_names and split.with_format("arrow")[:1]["video_start"][0].is_valid
             path = options.output_dir / f"{name}{'.index' if is_index else ''}.json"
             counts[name] = write_records(path, _iter_records(split, options.system, progress.update))
-    write_truth(options.output_dir / TRUTH_NAME, dataset)
+    facts = json.loads((options.dataset_dir / DATASET_NAME).read_text(encoding="utf-8"))
+    write_truth(options.output_dir / TRUTH_NAME, dataset, (facts["duration_s"], facts["num_frames"]))
     with (
         (options.dataset_dir / DATASET_NAME).open("rb") as source,
         write_atomically(options.output_dir / DATASET_NAME) as target,
@@ -152,11 +154,14 @@ def format_record(row: dict[str, Any], *, keep_system: bool) -> dict[str, Any]:
     return record
 
 
-def write_truth(path: Path, dataset: DatasetDict) -> None:
+def write_truth(path: Path, dataset: DatasetDict, length: tuple[float, int]) -> None:
     """Write the numbers that scoring reads, one row an id, all splits in one file.
 
     Columns: id, split, group, targets (T, 2), observed (T, 2), future_pose (n, 3), the times of targets and poses in
     seconds after the start of the answered window, mean target speed, and what is known of the recording.
+
+    Args:
+        length: of an answered window, seconds and samples.
     """
     import pyarrow.parquet as pq
 
@@ -164,7 +169,7 @@ def write_truth(path: Path, dataset: DatasetDict) -> None:
     with write_atomically(path) as handle:
         for name, split in dataset.items():
             for table in split.with_format("arrow").iter(batch_size=BATCH_ROWS):
-                truth = build_truth(table, name)
+                truth = build_truth(table, name, length)
                 if writer is None:
                     writer = pq.ParquetWriter(handle, truth.schema, compression="zstd")
                 writer.write_table(truth)
@@ -173,12 +178,12 @@ def write_truth(path: Path, dataset: DatasetDict) -> None:
         writer.close()
 
 
-def build_truth(table: pa.Table, split: str) -> pa.Table:
+def build_truth(table: pa.Table, split: str, length: tuple[float, int]) -> pa.Table:
     """One piece of a split -> its rows of truth.parquet."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    targets, rates = table["targets"].to_pylist(), table["video_fps"].to_pylist()
+    targets = table["targets"].to_pylist()
     num_poses = pc.list_value_length(table["future_pose"]).to_pylist()
     numbers, lists = pa.float64(), pa.list_(pa.float64())
     columns = {
@@ -186,15 +191,16 @@ def build_truth(table: pa.Table, split: str) -> pa.Table:
         "split": pa.array([split] * table.num_rows, pa.string()),
         "group": table["group"],
         **{name: table[name] for name in TRUTH_COLUMNS if name in table.column_names},
-        "target_times_s": pa.array([_times(len(t), 0.5, fps) for t, fps in zip(targets, rates, strict=True)], lists),
-        "future_times_s": pa.array([_times(num, 0.0, fps) for num, fps in zip(num_poses, rates, strict=True)], lists),
+        "target_times_s": pa.array([_times(len(pairs), 0.5, length) for pairs in targets], lists),
+        "future_times_s": pa.array([_times(num, 0.0, length) for num in num_poses], lists),
         "speed_mps": pa.array([sum(abs(v) for v, _ in pairs) / len(pairs) for pairs in targets], numbers),
     }
     return pa.table(columns).replace_schema_metadata(None)
 
 
-def _times(num: int, offset: float, fps: float) -> list[float]:
-    return [(index + offset) / fps for index in range(num)]
+def _times(num: int, offset: float, length: tuple[float, int]) -> list[float]:
+    duration_s, num_samples = length
+    return [(index + offset) * duration_s / num_samples for index in range(num)]
 
 
 def _format_counts(summary: dict[str, Any]) -> str:

@@ -3,17 +3,24 @@
 All times of one recording share one clock, in int64 microseconds (`_us`). A window is `[start, stop)`.
 A segment numbered s of a recording whose clock zero is z covers, with duration d:
 
-    input   [z + s d,        z + (s+1) d)     frames on the grid  start + i / fps
-    target  [z + (s+1) d,    z + (s+2) d)     motion at midpoints start + (i + 0.5) / fps
+    input   [z + s d,        z + (s+1) d)     frames on the grid  start + i d / n
+    target  [z + (s+1) d,    z + (s+2) d)     motion at midpoints start + (i + 0.5) d / n
+
+n = round(fps d) intervals fill the window exactly, so d / n is 1 / fps where fps d is whole, and stands for it where it
+nearly is (29.97 fps for 1 s is 30 intervals of 1/30 s). Scores use the same d / n.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from driving.errors import DrivingError
+
 US_PER_S = 1_000_000
+WHOLE_TOLERANCE = 0.005  # fps x duration may miss a whole number by this fraction: 29.97 and 23.976 x 1 s do by 0.001
 
 
 @dataclass(frozen=True, order=True)
@@ -69,20 +76,49 @@ def plan_segments(clock_zero_us: int, end_us: int, duration_us: int) -> list[Seg
 
 
 def plan_grid(window: Window, rate_hz: float) -> np.ndarray:
-    """(n,) int64 us: the nominal frame instants `start + i / rate` inside a window."""
-    return window.start_us + np.round(np.arange(_num_samples(window, rate_hz)) * US_PER_S / rate_hz).astype(np.int64)
+    """(n,) int64 us: the nominal frame instants, the starts of the window's n intervals."""
+    return _place(window, np.arange(_num_samples(window, rate_hz)), rate_hz)
 
 
 def plan_midpoints(window: Window, rate_hz: float) -> np.ndarray:
-    """(n,) int64 us: the middle of each of the window's n intervals, `start + (i + 0.5) / rate`."""
-    midpoints = (np.arange(_num_samples(window, rate_hz)) + 0.5) * US_PER_S / rate_hz
-    return window.start_us + np.round(midpoints).astype(np.int64)
+    """(n,) int64 us: the middle of each of the window's n intervals."""
+    return _place(window, np.arange(_num_samples(window, rate_hz)) + 0.5, rate_hz)
 
 
-def plan_edges(window: Window, rate_hz: float) -> np.ndarray:
-    """(n + 1,) int64 us: the window's start and the end of each of its n intervals."""
-    edges = np.arange(_num_samples(window, rate_hz) + 1) * US_PER_S / rate_hz
-    return window.start_us + np.round(edges).astype(np.int64)
+def plan_edges(window: Window, rate_hz: float, until_us: int | None = None) -> np.ndarray:
+    """(n + 1,) int64 us: the window's start and the end of each of its n intervals.
+
+    With `until_us` the same intervals go on after the window, up to that instant.
+    """
+    num = _num_samples(window, rate_hz)
+    if until_us is not None:
+        num = max(num, int((until_us - window.start_us) * num / window.duration_us + 1e-6))
+    return _place(window, np.arange(num + 1), rate_hz)
+
+
+def count_samples(duration_s: float, rate_hz: float) -> int:
+    """n, the intervals of a window of `duration_s`.
+
+    Raises:
+        DrivingError: The window does not hold a whole number of them; the message names values near by that do.
+    """
+    exact = duration_s * rate_hz
+    num = round(exact)
+    if num >= 1 and abs(exact - num) <= WHOLE_TOLERANCE * num:
+        return num
+    near = [count for count in (math.floor(exact), math.ceil(exact)) if count >= 1]
+    rates = " or ".join(f"{count / duration_s:g}" for count in near)
+    durations = " or ".join(f"{count / rate_hz:g}" for count in near)
+    raise DrivingError(
+        f"--fps {rate_hz:g} for --duration {duration_s:g} s is {exact:g} frames, not a whole number; "
+        f"pass --fps {rates}, or --duration {durations}"
+    )
+
+
+def _place(window: Window, intervals: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Positions counted in intervals from the window's start, as instants."""
+    offsets_us = intervals * window.duration_us / _num_samples(window, rate_hz)
+    return window.start_us + np.round(offsets_us).astype(np.int64)
 
 
 def _num_samples(window: Window, rate_hz: float) -> int:

@@ -200,7 +200,7 @@ def _read_labels(path: Path) -> dict[str, SegmentLabels]:
 
     table = open_segments(path)
     rows = table.read_rows(("clip_uuid", "start_second", "fps", "num_frames", "targets"))
-    curvature = table.read_plan().get("curvature", "pose")
+    plan = table.read_plan()
     places: dict[str, list[int]] = {}
     for place, (clip_id, target) in enumerate(zip(rows["clip_uuid"], rows["targets"], strict=True)):
         if target is not None and len(target):
@@ -210,8 +210,8 @@ def _read_labels(path: Path) -> dict[str, SegmentLabels]:
             start_s=np.array([rows["start_second"][place] for place in chosen], dtype=np.float64),
             targets=[np.array(rows["targets"][place], dtype=np.float64) for place in chosen],
             fps=float(rows["fps"][chosen[0]]),
-            duration_s=rows["num_frames"][chosen[0]] / rows["fps"][chosen[0]],
-            curvature=curvature,
+            duration_s=plan.get("duration", rows["num_frames"][chosen[0]] / rows["fps"][chosen[0]]),
+            curvature=plan.get("curvature", "pose"),
         )
         for clip_id, chosen in places.items()
     }

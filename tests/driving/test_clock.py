@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driving.clock import Window, plan_edges, plan_grid, plan_midpoints, plan_segments, to_us
+from driving.clock import Window, count_samples, plan_edges, plan_grid, plan_midpoints, plan_segments, to_us
+from driving.errors import DrivingError
 
 
 def test_a_twenty_second_recording_gives_nineteen_segments_that_touch():
@@ -55,6 +56,41 @@ def test_a_long_window_does_not_drift():
 
 def test_a_window_shorter_than_an_interval_still_asks_for_one_instant():
     assert plan_grid(Window(0, 10_000), 30).tolist() == [0]
+
+
+def test_intervals_fill_the_window_where_the_rate_is_nearly_whole():
+    window = Window(0, 1_000_000)  # 29.97 frames: 30 intervals of 33,333.3 us
+    assert np.array_equal(plan_grid(window, 29.97), plan_grid(window, 30))
+    assert np.array_equal(plan_midpoints(window, 29.97), plan_midpoints(window, 30))
+    assert plan_edges(window, 29.97)[-1] == 1_000_000
+
+
+def test_edges_go_on_at_the_same_interval_after_the_window():
+    assert plan_edges(Window(0, 1_000_000), 29.97, until_us=6_400_000).tolist() == [
+        round(index * 1e6 / 30) for index in range(193)
+    ]
+    assert plan_edges(Window(0, 500_000), 4, until_us=700_000).tolist() == [0, 250_000, 500_000]
+
+
+@pytest.mark.parametrize(
+    "duration_s, rate_hz, num",
+    [(1, 30, 30), (1, 29.97, 30), (1, 23.976, 24), (0.48, 25, 12), (2.5, 10, 25), (2, 0.5, 1)],
+)
+def test_a_window_of_nearly_whole_intervals_is_counted(duration_s, rate_hz, num):
+    assert count_samples(duration_s, rate_hz) == num
+
+
+@pytest.mark.parametrize(
+    "duration_s, rate_hz, advice",
+    [
+        (1, 12.5, "is 12.5 frames, not a whole number; pass --fps 12 or 13, or --duration 0.96 or 1.04"),
+        (0.5, 25, "is 12.5 frames, not a whole number; pass --fps 24 or 26, or --duration 0.48 or 0.52"),
+        (1, 0.5, "is 0.5 frames, not a whole number; pass --fps 1, or --duration 2$"),
+    ],
+)
+def test_a_window_of_half_an_interval_more_names_what_would_be_whole(duration_s, rate_hz, advice):
+    with pytest.raises(DrivingError, match=advice):
+        count_samples(duration_s, rate_hz)
 
 
 @pytest.mark.parametrize("start_us, stop_us", [(5, 5), (6, 5)])
