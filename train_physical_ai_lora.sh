@@ -11,17 +11,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/launch.sh
 
-OPTIONAL=()
-optional --max_steps "${MAX_STEPS:-}"
-optional --video_frame_pixels "${VIDEO_FRAME_PIXELS:-}"
-optional --video_max_pixels "${VIDEO_MAX_PIXELS:-}"
-optional --video_min_pixels "${VIDEO_MIN_PIXELS:-}"
-optional --max_pixels "${MAX_PIXELS:-}"
-optional --min_pixels "${MIN_PIXELS:-}"
-optional --run_name "${RUN_NAME:-}"
-optional --save_steps "${SAVE_STEPS:-}"
-optional --report_to "${REPORT_TO:-}"
-
 launch \
   --model_name_or_path "${MODEL_PATH:-Qwen/Qwen3-VL-4B-Instruct}" \
   --dataset_use "${DATASET:-physical_ai_driving}" \

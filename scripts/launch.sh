@@ -72,3 +72,15 @@ launch() {
 optional() {
   if [[ -n $2 ]]; then OPTIONAL+=("$1" "$2"); fi
 }
+
+# What both recipes pass on only where it is set.
+OPTIONAL=()
+optional --max_steps "${MAX_STEPS:-}"
+optional --video_frame_pixels "${VIDEO_FRAME_PIXELS:-}"
+optional --video_max_pixels "${VIDEO_MAX_PIXELS:-}"
+optional --video_min_pixels "${VIDEO_MIN_PIXELS:-}"
+optional --max_pixels "${MAX_PIXELS:-}"
+optional --min_pixels "${MIN_PIXELS:-}"
+optional --run_name "${RUN_NAME:-}"
+optional --save_steps "${SAVE_STEPS:-}"
+optional --report_to "${REPORT_TO:-}"

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.executors import run_jobs
 from data_prep.synthetic.camera import Camera
 from data_prep.synthetic.clip import ClipPlan, camera_files, draw_split, ego_file, make_clip_id
 from data_prep.synthetic.layout import (
@@ -150,32 +146,10 @@ def _write_clips(jobs: Sequence[_Job], workers: int, num_all: int, show_progress
     num_done = num_all - len(jobs)
     with (
         tqdm(total=num_all, initial=num_done, unit="clip", disable=not show_progress) as bar,
-        closing(_finished(jobs, min(workers, len(jobs)))) as finished,
+        closing(run_jobs(_write_clip, jobs, min(workers, len(jobs)))) as finished,
     ):
         for _ in finished:
             bar.update()
-
-
-def _finished(jobs: Sequence[_Job], workers: int) -> Iterator[None]:
-    if workers <= 1:
-        yield from map(_write_clip, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        for future in as_completed([pool.submit(_write_clip, job) for job in jobs]):
-            future.result()
-            yield
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a killed parent must not leave writers behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _write_clip(job: _Job) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.executors import count_cores
 from data_prep.synthetic.clip import EGO_SPARSE_TAIL_S, ClipPlan
 from data_prep.synthetic.dataset import DatasetSummary, write_dataset
 from data_prep.synthetic.draw import draw_motion
@@ -78,7 +78,7 @@ def write_recordings(options: SyntheticOptions, show_progress: bool = False) -> 
         height=options.height,
         width=options.width,
         seed=options.seed,
-        workers=options.workers if options.workers > 0 else len(os.sched_getaffinity(0)),
+        workers=options.workers or count_cores(),
         clips_per_chunk=options.clips_per_chunk,
         presence=options.presence,
         overwrite_output=options.overwrite_output,
