@@ -3,7 +3,9 @@
     checkpoint-40/  weights or adapter, optimizer, schedule, random states, processor,
                     preprocessing.json, training_groups.json, ..., complete.json (last)
 
-A checkpoint without `complete.json` was being written when the run died; it is passed over, by name.
+`complete.json` lists every file with its size. A checkpoint without it was being written when the run died; one that
+does not hold what it lists was damaged since. Both are passed over, by name: half a checkpoint would be continued from
+with a fresh optimizer and nobody would know.
 """
 
 from __future__ import annotations
@@ -17,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import write_atomically, write_json
+from driving.ledger import write_json
 from qwenvl.data.preprocessing import Preprocessing
 
 MARKER_NAME = "complete.json"
 GROUPS_NAME = "training_groups.json"
 PREFIX = "checkpoint-"
-STATE_FILES = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "latest", "zero_to_fp32.py")
 
 
 def write_companions(folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str]) -> None:
@@ -36,12 +37,34 @@ def write_companions(folder: Path, processor: Any, preprocessing: Preprocessing,
 
 
 def mark_complete(folder: Path, step: int, plan: dict[str, Any]) -> None:
-    """Flush every file of a checkpoint to disk, then write its marker."""
+    """Flush every file of a checkpoint to disk, then write its marker, which lists them."""
+    sizes = {}
     for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.name != MARKER_NAME:
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
-    write_json(Path(folder) / MARKER_NAME, {"step": step, "plan_hash": hash_plan(plan)})
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    write_json(Path(folder) / MARKER_NAME, {"step": step, "plan_hash": hash_plan(plan), "files": sizes})
+
+
+def find_damage(folder: Path) -> str:
+    """Why a checkpoint cannot be continued from; "" where it holds all that its marker lists."""
+    marker_path = Path(folder) / MARKER_NAME
+    if not marker_path.exists():
+        return "was only half written"
+    try:
+        marker = json.loads(marker_path.read_text(encoding="utf-8"))
+        sizes = dict(marker["files"])
+        _ = marker["step"], marker["plan_hash"]
+    except (ValueError, KeyError, TypeError) as error:
+        return f"is damaged: its {MARKER_NAME} cannot be read ({error!r})"
+    for name, size in sizes.items():
+        path = Path(folder) / name
+        if not path.is_file():
+            return f"is damaged: {name} is gone"
+        if path.stat().st_size != size:
+            return f"is damaged: {name} holds {path.stat().st_size:,} of its {size:,} bytes"
+    return ""
 
 
 def hash_plan(plan: dict[str, Any]) -> str:
@@ -71,18 +94,23 @@ def find_newest_complete(output_dir: Path, plan: dict[str, Any]) -> tuple[Path |
         DrivingError: A complete checkpoint belongs to another run.
     """
     passed_over = []
-    for step, folder in list_checkpoints(output_dir):
-        marker_path = folder / MARKER_NAME
-        if not marker_path.exists():
-            passed_over.append(f"{folder.name} was only half written")
+    for _, folder in list_checkpoints(output_dir):
+        damage = find_damage(folder)
+        if damage:
+            passed_over.append(f"{folder.name} {damage}")
             continue
-        marker = json.loads(marker_path.read_text(encoding="utf-8"))
-        if marker["plan_hash"] != hash_plan(plan) or marker["step"] != step:
-            raise DrivingError(
-                f"{folder} belongs to another run; give another --output_dir, or --overwrite_output to start afresh"
-            )
+        check_owner(folder, plan)
         return folder, passed_over
     return None, passed_over
+
+
+def check_owner(folder: Path, plan: dict[str, Any]) -> None:
+    """Raise where a complete checkpoint belongs to another run, or has been renamed."""
+    marker = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
+    if marker["plan_hash"] != hash_plan(plan) or folder.name != f"{PREFIX}{marker['step']}":
+        raise DrivingError(
+            f"{folder} belongs to another run; give another --output_dir, or --overwrite_output to start afresh"
+        )
 
 
 def copy_result(checkpoint: Path, output_dir: Path) -> None:
@@ -125,7 +153,7 @@ def remove_old(output_dir: Path, keep: int | None) -> None:
     """Delete all but the newest `keep` complete checkpoints, and what was left half written before them."""
     if keep is None or keep < 1:
         return
-    complete = [step for step, folder in list_checkpoints(output_dir) if (folder / MARKER_NAME).exists()]
+    complete = [step for step, folder in list_checkpoints(output_dir) if not find_damage(folder)]
     if len(complete) < keep:
         return
     oldest_kept = complete[keep - 1]
