@@ -13,8 +13,16 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def list_pictures(folder: Path) -> tuple[str, ...]:
-    """The names of a folder's pictures, sorted: the order in which they were recorded."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES))
+    """The names of a folder's pictures in the order in which they were recorded: the one owner of that order.
+
+    By number where all are named by one (9.png before 10.png), else by name. Hidden files (a Mac's ._1.png) are no
+    pictures.
+    """
+    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."]
+    files.sort(key=lambda path: path.name)
+    if all(path.stem.isdecimal() for path in files):
+        files.sort(key=lambda path: int(path.stem))
+    return tuple(path.name for path in files)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -23,9 +23,9 @@ from driving.ego_motion import EgoMotion
 from driving.errors import MotionError, SourceError
 from driving.recording import Recording, RecordingRef, VideoAddress
 from driving.rotation import quaternions_from_matrices
+from video_io.pictures import list_pictures
 
 CAMERAS = ("image_l", "image_0", "image_2")  # in order of preference; the poses are those of image_0
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SEQUENCES_WITHOUT_POSES = frozenset(f"{number:02d}" for number in range(11, 22))
 BODY_FROM_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
@@ -104,15 +104,14 @@ def _find_poses(folder: Path) -> Path | None:
 
 def _list_pictures(folder: Path) -> tuple[tuple[str, ...], np.ndarray]:
     """Picture names and their numbers, in order of the numbers."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
-    strange = [path.name for path in files if not path.stem.isdecimal()]
-    if strange or not files:
+    names = list_pictures(folder)
+    strange = [name for name in names if not Path(name).stem.isdecimal()]
+    if strange or not names:
         raise SourceError(f"{folder} holds no pictures named by their number (000000.png): {strange[:1] or 'nothing'}")
-    files.sort(key=lambda path: int(path.stem))
-    numbers = np.array([int(path.stem) for path in files])
+    numbers = np.array([int(Path(name).stem) for name in names])
     if len(set(numbers)) != len(numbers):
         raise SourceError(f"{folder} holds two pictures of one number; keep one kind of file")
-    return tuple(path.name for path in files), numbers
+    return names, numbers
 
 
 def read_times(path: Path) -> np.ndarray:
