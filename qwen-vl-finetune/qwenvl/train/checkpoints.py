@@ -113,42 +113,6 @@ def check_owner(folder: Path, plan: dict[str, Any]) -> None:
         )
 
 
-def copy_result(checkpoint: Path, output_dir: Path) -> None:
-    """Make a checkpoint's weights and companions the run's result; what only a resume needs stays behind.
-
-    Raises:
-        DrivingError: DeepSpeed wrote its shards and nothing else.
-    """
-    if not any(Path(checkpoint).glob("*.safetensors")):
-        raise DrivingError(
-            f"{checkpoint} holds shards only; gather them with its zero_to_fp32.py, or set "
-            "stage3_gather_16bit_weights_on_model_save in the DeepSpeed config"
-        )
-    for path in sorted(Path(checkpoint).iterdir()):
-        is_state = path.name == MARKER_NAME or any(path.match(pattern) for pattern in STATE_FILES)
-        if path.is_file() and not is_state:
-            with path.open("rb") as source, write_atomically(Path(output_dir) / path.name) as target:
-                shutil.copyfileobj(source, target)
-
-
-def read_groups(folder: str | Path) -> list[str]:
-    """The recordings that a model folder says it was trained on; none for a hub name, or where it does not say.
-
-    Raises:
-        DrivingError: Its training_groups.json is not a list.
-    """
-    path = Path(folder) / GROUPS_NAME
-    if not path.exists():
-        return []
-    try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"{path} is not JSON ({error}); take the file from the training run again") from error
-    if not isinstance(groups, list):
-        raise DrivingError(f"{path} holds no list of recordings; take the file from the training run again")
-    return [str(group) for group in groups]
-
-
 def remove_old(output_dir: Path, keep: int | None) -> None:
     """Delete all but the newest `keep` complete checkpoints, and what was left half written before them."""
     if keep is None or keep < 1:

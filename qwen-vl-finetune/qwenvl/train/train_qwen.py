@@ -38,6 +38,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train.argument import parse_plan
     from qwenvl.train.plan_report import count_steps, plan_identity
     from qwenvl.train.prepare import prepare_run, say
+    from qwenvl.train.result import read_groups
 
     plan = parse_plan(argv, attn_implementation)
     plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation)
@@ -68,7 +69,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             summary = _take_result(plan, resume_from)
         else:
             model, dataset = prepare_run(plan, rows)
-            groups = [*rows.groups, *checkpoints.read_groups(plan.model.model_name_or_path)]
+            groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
             summary = _fit(plan, model, dataset, identity, groups, resume_from, callbacks)
         if is_main:
             output.finish(summary)
@@ -86,11 +87,11 @@ def _open_ledger(path: Path, rows: Any, max_bad_fraction: float) -> None:
 
 def _take_result(plan: Any, checkpoint: Path) -> dict[str, Any]:
     """The result of a run that was stopped between its last checkpoint and its end; returns the run's summary."""
-    from qwenvl.train import checkpoints
+    from qwenvl.train.result import copy_result
 
     output_dir = Path(plan.run.output_dir)
     if plan.run.process_index == 0:
-        checkpoints.copy_result(checkpoint, output_dir)
+        copy_result(checkpoint, output_dir)
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     skipped = len(read_ledger(output_dir / LEDGER_NAME))
     return _summarise(plan, state["global_step"], state["epoch"], skipped)
