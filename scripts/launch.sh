@@ -54,7 +54,8 @@ launch() {
       --master_port "${MASTER_PORT:-29500}")
   fi
   local command
-  if ((processes > 1 || ${NNODES:-1} > 1)); then
+  # One process that sees several GPUs would split each batch over them; torchrun gives it one.
+  if ((processes > 1 || num_gpus > 1 || ${NNODES:-1} > 1)); then
     command=("$(launch_bin torchrun)" "${where[@]}" --nproc_per_node "$processes" -m qwenvl.train.train_qwen)
   else
     command=("$(launch_bin python)" -m qwenvl.train.train_qwen)
@@ -63,7 +64,8 @@ launch() {
   if [[ -n ${DRY_RUN:-} && ${DRY_RUN:-} != 0 ]]; then
     printf 'command:' && printf ' %q' "${command[@]}" && echo
     [[ $DRY_RUN == command ]] && return 0
-    exec "$(launch_bin python)" -m qwenvl.train.train_qwen "${flags[@]}" --deepspeed "" --dry_run True
+    exec "$(launch_bin python)" -m qwenvl.train.train_qwen "${flags[@]}" --deepspeed "" --dry_run True \
+      --dry_run_processes $((processes * ${NNODES:-1}))
   fi
   exec "${command[@]}"
 }

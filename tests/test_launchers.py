@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -118,6 +119,28 @@ def test_several_processes_go_through_torchrun(repository):
     assert command[0].endswith("torchrun")
     assert flags_of(command)["nproc_per_node"] == "2"
     assert "--standalone" in command
+
+
+def test_one_process_on_a_machine_of_two_gpus_goes_through_torchrun_too(repository):
+    script = "source scripts/launch.sh; count_gpus() { echo 2; }; launch --seed 1"
+    settings = {"PATH": os.environ["PATH"], "DRY_RUN": "command", "NPROC_PER_NODE": "1"}
+    said = subprocess.run(
+        ["bash", "-c", script], env=settings, cwd=repository, capture_output=True, text=True, check=True
+    ).stdout
+    assert command_of(said)[0].endswith("torchrun")
+    assert flags_of(command_of(said))["nproc_per_node"] == "1"
+
+
+@pytest.mark.needs_torch
+@pytest.mark.slow
+def test_a_dry_run_plans_for_all_processes_of_all_machines(repository, tiny_model, tmp_path):
+    turns = [{"from": "human", "value": "Stop?"}, {"from": "gpt", "value": "Yes."}]
+    (tmp_path / "train.json").write_text(json.dumps([{"id": str(i), "conversations": turns} for i in range(24)]))
+    where = {"MODEL_PATH": str(tiny_model), "DATASET": str(tmp_path / "train.json"), "CUDA_VISIBLE_DEVICES": ""}
+    said = dry_run(repository, "train_physical_ai.sh", DRY_RUN="1", NNODES="2", NODE_RANK="1", MASTER_ADDR="x",
+                   NPROC_PER_NODE="3", BATCH_SIZE="2", GRAD_ACCUM_STEPS="1", **where)  # fmt: skip
+    assert "2 samples x 6 processes x 1 accumulation = 12 a step" in said
+    assert "steps            6 (2 an epoch, 3 epochs)" in said
 
 
 def test_several_machines_need_a_rank_and_an_address(repository):

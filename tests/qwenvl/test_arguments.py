@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
-from qwenvl.train.argument import parse_plan  # noqa: E402
+from qwenvl.train.argument import check_arguments, parse_plan  # noqa: E402
 from qwenvl.train.translate import check_flags, resolve_machine, translate_argv  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -136,3 +136,10 @@ def test_help_is_printed_with_every_flag_of_ours(spelling, capsys):
     assert left.value.code == 0
     shown = capsys.readouterr().out
     assert all(flag in shown for flag in ("--video_frame_pixels", "--cache_frames", "--lora_target_modules", "%N"))
+
+
+def test_one_process_that_sees_several_gpus_is_refused_with_the_way_out(monkeypatch):
+    plan = parse("--output_dir", "o")
+    monkeypatch.setattr(type(plan.run), "n_gpu", property(lambda run: 2))
+    with pytest.raises(DrivingError, match="sees 2 GPUs .* torchrun --nproc_per_node 2, .* CUDA_VISIBLE_DEVICES=0"):
+        check_arguments(plan.model, plan.data, plan.run)

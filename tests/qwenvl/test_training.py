@@ -289,6 +289,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tiny_model, training_json,
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_plans_for_the_processes_of_the_real_run(tiny_model, training_json, tmp_path, capsys):
+    flags = ("--dry_run", "True", "--dry_run_processes", "3", "--num_train_epochs", "4")
+    assert run(arguments(tiny_model, training_json, tmp_path / "run", *flags)) == 0
+    said = capsys.readouterr().out
+    assert "2 samples x 3 processes x 1 accumulation = 6 a step" in said
+    assert "steps            8 (2 an epoch, 4 epochs)" in said  # 10 rows, 6 a step
+
+
 def test_train_turns_a_users_mistake_into_one_line_and_exit_code_1(tmp_path, capsys):
     argv = ["--model_name_or_path", str(tmp_path), "--dataset_use", "no_such_dataset", "--use_cpu", "True"]
     assert train(argv=argv) == 1

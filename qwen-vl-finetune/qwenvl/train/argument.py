@@ -96,6 +96,7 @@ class TrainingArguments(transformers.TrainingArguments):
     vision_tower_lr: float | None = field(default=None, metadata={"help": "learning rate of the vision tower"})
     overwrite_output: bool = field(default=False, metadata={"help": "delete what is in output_dir and start afresh"})
     dry_run: bool = field(default=False, metadata={"help": "print the plan and stop before the first step"})
+    dry_run_processes: int = field(default=0, metadata={"help": "processes to plan for with --dry_run; 0: as started"})
     group_by_length: bool = field(default=False, metadata={"help": "put samples of similar length into one batch"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.03, metadata={"help": "steps, or below 1 the share of all steps"})
@@ -117,6 +118,11 @@ class TrainPlan:
     data: DataArguments
     run: TrainingArguments
     notes: tuple[str, ...]
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together, on all machines; a dry run is one process that plans for them."""
+        return (self.run.dry_run and self.run.dry_run_processes) or self.run.world_size
 
 
 def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainPlan:
@@ -144,7 +150,7 @@ def checkpointing_field() -> str:
 
 
 def check_deepspeed_config(argv: Sequence[str]) -> None:
-    """Raise where --deepspeed names a file that is not there; transformers would take its name for the config itself."""
+    """Raise where --deepspeed names a file that is not there; transformers would take its name for the config."""
     for name, values in split_flags(list(argv)):
         if name == "deepspeed" and values and values[0] and not Path(values[0]).is_file():
             raise DrivingError(
@@ -173,6 +179,11 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         raise DrivingError(
             f"--eval_strategy {run.eval_strategy.value}: evaluation inside training is not in this version; "
             "leave it out and run scripts/evaluate.py afterwards"
+        )
+    if run.n_gpu > 1 and not run.dry_run:
+        raise DrivingError(
+            f"one process sees {run.n_gpu} GPUs and would split each batch over them; start it with a launcher or "
+            f"torchrun --nproc_per_node {run.n_gpu}, or show it one: CUDA_VISIBLE_DEVICES=0"
         )
     if data.cache_frames.lower() not in ("auto", "true", "false"):
         raise DrivingError(f"--cache_frames {data.cache_frames!r} is none of auto, True, False")

@@ -15,7 +15,7 @@ FREE_KEYS = "epochs, max_steps, saving, logging, workers"
 def count_steps(num_rows: int, plan: TrainPlan) -> tuple[int, int]:
     """(optimizer steps an epoch, steps in all), as transformers counts them."""
     run = plan.run
-    num_batches = -(-num_rows // (run.per_device_train_batch_size * run.world_size))
+    num_batches = -(-num_rows // (run.per_device_train_batch_size * plan.num_processes))
     per_epoch = max(1, -(-num_batches // run.gradient_accumulation_steps))
     return per_epoch, run.max_steps if run.max_steps > 0 else -(-int(per_epoch * run.num_train_epochs * 1000) // 1000)
 
@@ -65,9 +65,9 @@ def describe_run(
         "output_dir": run.output_dir,
         "effective_batch": {
             "per_device": run.per_device_train_batch_size,
-            "processes": run.world_size,
+            "processes": plan.num_processes,
             "accumulation": run.gradient_accumulation_steps,
-            "samples_a_step": run.per_device_train_batch_size * run.world_size * run.gradient_accumulation_steps,
+            "samples_a_step": run.per_device_train_batch_size * plan.num_processes * run.gradient_accumulation_steps,
         },
         "epochs": run.num_train_epochs,
         "steps_an_epoch": per_epoch,
