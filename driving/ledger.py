@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -156,13 +156,17 @@ class Output:
 
 
 @contextlib.contextmanager
-def claim_output(folder: Path, plan: dict[str, Any], *, overwrite: bool = False) -> Iterator[Output]:
+def claim_output(
+    folder: Path, plan: dict[str, Any], *, overwrite: bool = False, give_up: Callable[[Path], bool] | None = None
+) -> Iterator[Output]:
     """Take an output folder for one writer, and say what is in it.
 
     Args:
         folder: made where it is missing.
         plan: JSON values that decide the output's bytes; a folder made from another plan is refused.
         overwrite: remove what is there first; never the home folder, a checkout, or a folder we stand in.
+        give_up: asked where another plan's run did not finish: True when it made nothing worth keeping, its files
+            are removed, and this plan may have the folder.
 
     Raises:
         LedgerError: Another plan (names the first difference), a stranger's folder, or another writer.
@@ -182,11 +186,13 @@ def claim_output(folder: Path, plan: dict[str, Any], *, overwrite: bool = False)
                 f"{folder} holds files that this tool did not write ({sorted(contents)[0]}, ...); "
                 "choose another output folder, or pass --overwrite-output to delete them"
             )
+        manifest_path = folder / MANIFEST_NAME
+        if found not in (None, plan) and give_up is not None and not manifest_path.exists() and give_up(folder):
+            found = None
         if found is not None and found != plan:
             raise LedgerError(
                 f"{folder} was made with {_first_difference(found, plan)}; pass --overwrite-output to replace it"
             )
-        manifest_path = folder / MANIFEST_NAME
         if found is not None and manifest_path.exists():
             yield Output(folder, plan, "complete", json.loads(manifest_path.read_text(encoding="utf-8")))
             return
@@ -232,11 +238,14 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _first_difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
+def _first_difference(found: dict[str, Any], asked: dict[str, Any], within: str = "") -> str:
     for key in [*asked, *(key for key in found if key not in asked)]:
         before, now = found.get(key), asked.get(key)
-        if before != now:
-            return f"{key} = {_short(before)}, this run asks for {_short(now)}"
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            return _first_difference(before, now, f"{within}{key}.")
+        return f"{within}{key} = {_short(before)}, this run asks for {_short(now)}"
     return "another plan"
 
 

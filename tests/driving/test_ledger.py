@@ -70,6 +70,28 @@ def test_another_plan_is_refused_with_the_first_difference(tmp_path):
         claim(tmp_path, {**PLAN, "fps": 10, "sizes": []})
 
 
+def test_a_difference_deep_in_a_plan_is_shown_and_not_what_stands_around_it(tmp_path):
+    make_complete(tmp_path, {"tool": "train", "pixels": {"video": {"fps": 30, "area": 114688}, "scaler": "area"}})
+    with pytest.raises(LedgerError, match=r"made with pixels\.video\.fps = 30, this run asks for 10; "):
+        claim(tmp_path, {"tool": "train", "pixels": {"video": {"fps": 10, "area": 114688}, "scaler": "area"}})
+
+
+def test_a_folder_in_which_nothing_was_made_may_be_given_up_to_another_plan(tmp_path):
+    with claim_output(tmp_path, PLAN):
+        pass
+    other = {**PLAN, "fps": 10}
+    with pytest.raises(LedgerError, match="was made with fps = 30"):
+        claim(tmp_path, other, give_up=lambda folder: False)
+    assert claim(tmp_path, other, give_up=lambda folder: True).state == "new"
+    assert json.loads((tmp_path / "plan.json").read_text()) == other
+
+
+def test_a_complete_folder_is_never_given_up(tmp_path):
+    make_complete(tmp_path)
+    with pytest.raises(LedgerError, match="was made with fps = 30"):
+        claim(tmp_path, {**PLAN, "fps": 10}, give_up=lambda folder: True)
+
+
 def test_a_plan_that_lacks_a_key_differs_too(tmp_path):
     make_complete(tmp_path)
     with pytest.raises(LedgerError, match=r"sizes = \[1, 2\], this run asks for None"):
