@@ -85,6 +85,68 @@ def test_an_adapter_whose_base_has_gone_says_where_it_was(tmp_path):
         load_for_inference(tmp_path)
 
 
+@pytest.mark.parametrize("num_bytes", [0, 5000])
+def test_weights_that_are_cut_short_are_one_line(copy_of_model, num_bytes):
+    weights = copy_of_model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:num_bytes])
+    with pytest.raises(DrivingError, match="no model can be loaded from .*header.*; copy or download its files again"):
+        load_model(copy_of_model, attention="sdpa", dtype=torch.float32)
+
+
+def test_an_empty_tokenizer_file_is_one_line(copy_of_model):
+    (copy_of_model / "tokenizer.json").write_text("{}")
+    with pytest.raises(DrivingError, match="no processor can be loaded from .*; copy the processor's files again"):
+        load_processor(copy_of_model)
+
+
+def test_a_model_without_a_chat_template_is_refused(copy_of_model):
+    (copy_of_model / "chat_template.jinja").unlink()
+    with pytest.raises(DrivingError, match="has no chat template"):
+        load_processor(copy_of_model)
+
+
+@pytest.fixture
+def adapter(tiny_model, tmp_path):
+    """A LoRA adapter of the tiny model, as peft saves it."""
+    from peft import LoraConfig, get_peft_model
+
+    model = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
+    folder = tmp_path / "adapter"
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])).save_pretrained(folder)
+    return folder
+
+
+def cut_short(weights):
+    weights.write_bytes(weights.read_bytes()[:-30])
+
+
+def remove(weights):
+    weights.unlink()
+
+
+def drop_one(weights):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights)
+    tensors.pop(sorted(tensors)[0])
+    save_file(tensors, weights)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_short, "adapter_model.safetensors cannot be loaded: .*; copy it again"),
+        (remove, "adapter holds no adapter_model.safetensors"),
+        (drop_one, "adapter_model.safetensors lacks 1 weights of its adapter .*layers.0.self_attn.q_proj.lora_A"),
+    ],
+)
+def test_an_adapter_without_all_its_weights_is_refused(adapter, tiny_model, damage, message):
+    load_for_inference(adapter, base_model=str(tiny_model))  # whole, it loads
+    damage(adapter / "adapter_model.safetensors")
+    with pytest.raises(DrivingError, match=message):
+        load_for_inference(adapter, base_model=str(tiny_model))
+
+
 def test_flash_attention_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_attention("auto") == "sdpa"

@@ -18,6 +18,7 @@ from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 MODEL_CLASSES = {"qwen3_vl": "Qwen3VLForConditionalGeneration"}
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
 
 
@@ -82,8 +83,11 @@ def load_processor(path: str | Path, cache_dir: str | None = None) -> Any:
         _check_vocabulary(Path(path))
     try:
         processor = AutoProcessor.from_pretrained(path, cache_dir=cache_dir)
-    except (OSError, ValueError) as error:
-        raise DrivingError(f"no processor can be loaded from {path}: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:  # what foreign JSON leads to
+        raise DrivingError(
+            f"no processor can be loaded from {path}: {type(error).__name__}: {_first_line(error)}; "
+            "copy the processor's files again"
+        ) from error
     vocabulary = processor.tokenizer.get_vocab()
     missing = [token for token in NEEDED_TOKENS if token not in vocabulary]
     if missing or len(vocabulary) <= 2 * len(NEEDED_TOKENS):
@@ -91,6 +95,8 @@ def load_processor(path: str | Path, cache_dir: str | None = None) -> Any:
             f"the tokenizer of {path} knows {len(vocabulary)} tokens and not {', '.join(missing) or 'any words'}; "
             "its vocabulary files are missing or foreign"
         )
+    if not processor.chat_template:
+        raise DrivingError(f"{path} has no chat template (chat_template.jinja); copy that of its base model")
     if hasattr(processor.video_processor, "cap_pixels_per_frame"):
         # The default is about to change between versions; the frame size is ours to decide.
         processor.video_processor.cap_pixels_per_frame = False
@@ -128,6 +134,8 @@ def load_model(
     """
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise DrivingError(f"{path} holds no config.json; it is not a model folder")
@@ -141,8 +149,10 @@ def load_model(
             return model_class.from_pretrained(
                 path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, cache_dir=cache_dir
             )
-    except (OSError, ValueError) as error:
-        raise DrivingError(f"no model can be loaded from {path}: {_first_line(error)}") from error
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+        raise DrivingError(
+            f"no model can be loaded from {path}: {_first_line(error)}; copy or download its files again"
+        ) from error
 
 
 def inference_dtype(device: str) -> Any:
@@ -177,9 +187,7 @@ def load_for_inference(
     if adapter_config.exists():
         base = base_model or _read_base(adapter_config)
         model = load_model(base, attention=attention, dtype=dtype)
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(folder))
+        model = load_adapter(model, folder)
     else:
         model = load_model(path, attention=attention, dtype=dtype)
     speed_up_vision(model)
@@ -187,6 +195,33 @@ def load_for_inference(
     model.config.use_cache = True
     processor = load_processor(path if _has_processor(folder) or not adapter_config.exists() else base)
     return model, processor, Preprocessing.read(folder) or Preprocessing()
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a trained adapter on its base model.
+
+    peft only warns about adapter weights that are not in the file, and leaves those as they were drawn.
+
+    Raises:
+        DrivingError: The adapter's weights are gone, cut short, incomplete, or of another model.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise DrivingError(f"{folder} holds no {ADAPTER_WEIGHTS}; copy it from the run, or take a complete checkpoint")
+    try:
+        model = PeftModel.from_pretrained(model, str(folder))
+        with safe_open(weights, "pt") as file:
+            missing = sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DrivingError(
+            f"{weights} cannot be loaded: {_first_line(error)}; copy it again, or take another checkpoint"
+        ) from error
+    if missing:
+        raise DrivingError(f"{weights} lacks {len(missing)} weights of its adapter ({missing[0]}); copy it again")
+    return model
 
 
 def _has_processor(folder: Path) -> bool:
