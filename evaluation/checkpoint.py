@@ -27,6 +27,7 @@ class Checkpoint:
         fingerprint: 16 hex digits that change with the weights and their configuration.
         groups: what it was trained on; None where the folder does not say.
         preprocessing: as stored; None where the folder has none.
+        base: of an adapter, the fingerprint of the base model that it will be put on, or its hub name; else "".
         log: lines of the training log, oldest first.
         plan: the resolved training plan, {} where unknown.
     """
@@ -35,12 +36,16 @@ class Checkpoint:
     fingerprint: str
     groups: frozenset[str] | None
     preprocessing: dict[str, Any] | None
+    base: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(model: str) -> Checkpoint:
+def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
     """Read a checkpoint's papers; the log and plan of a checkpoint-N folder stand in the run folder above it.
+
+    Args:
+        base_model: where an adapter's base model is now, if it has moved.
 
     Raises:
         DrivingError: A paper is not JSON.
@@ -58,9 +63,18 @@ def read_checkpoint(model: str) -> Checkpoint:
         fingerprint=fingerprint_folder(folder),
         groups=None if groups is None else frozenset(str(group) for group in groups),
         preprocessing=preprocessing,
+        base=_identify_base(folder, base_model),
         log=_read_log(run / LOG_NAME),
         plan=_read_json(run / PLAN_NAME) or {},
     )
+
+
+def _identify_base(folder: Path, base_model: str) -> str:
+    config = _read_json(folder / "adapter_config.json")
+    if not isinstance(config, dict):
+        return ""
+    base = base_model or str(config.get("base_model_name_or_path"))
+    return fingerprint_folder(Path(base)) if Path(base).is_dir() else base
 
 
 def fingerprint_folder(folder: Path) -> str:

@@ -151,6 +151,18 @@ def choose_device(name: str) -> str:
     return name
 
 
+def describe_device(name: str) -> str:
+    """Kind of device and number format behind the answers, "cpu float32": the two may change an answer.
+
+    Raises:
+        DrivingError: A GPU is asked for and there is none.
+    """
+    from qwenvl.train.loading import inference_dtype
+
+    device = choose_device(name)
+    return f"{device.split(':')[0]} {str(inference_dtype(device)).removeprefix('torch.')}"
+
+
 def load_engine(
     model: str,
     device: str,

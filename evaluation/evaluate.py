@@ -92,7 +92,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     from evaluation.planning import plan_run
     from evaluation.predict import plan_batches, predict, read_parts
 
-    planned = plan_run(options)
+    planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     overwrite = options.overwrite_output and not options.rescore
     with claim_output(options.output_dir, planned.plan, overwrite=overwrite) as output:
         if output.is_complete and not options.rescore:
@@ -114,10 +114,17 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     return {**metrics, "message": summarise_run(metrics, options.output_dir)}
 
 
-def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
-    """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
+def describe_machine(options: EvaluateOptions) -> str:
+    """What will answer, as the plan holds it."""
     # Before torch is imported: two processes that share the cores wait for each other by sleeping, 40 times faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from evaluation.engine import describe_device
+
+    return describe_device(options.device)
+
+
+def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
+    """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
     from evaluation.engine import choose_device, choose_max_new_tokens, load_engine
 
     folders = [options.test_data.parent, Path.cwd()]

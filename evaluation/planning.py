@@ -51,8 +51,11 @@ class Run:
     true_answers: list[str]
 
 
-def plan_run(options: EvaluateOptions) -> Run:
+def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     """Read everything but weights and video.
+
+    Args:
+        device: kind and number format of the machine that will answer; part of the plan.
 
     Raises:
         DrivingError: Truth, rows or papers are missing or contradict each other, or test recordings were trained on.
@@ -63,7 +66,7 @@ def plan_run(options: EvaluateOptions) -> Run:
     _check_unique(records, options.test_data)
     records = choose_evenly(records, options.max_samples, options.seed)
     dataset = read_dataset_facts(options.test_data.parent / DATASET_NAME)
-    checkpoint = read_checkpoint(options.model)
+    checkpoint = read_checkpoint(options.model, options.base_model)
     answer_format = choose_answer_format(dataset, checkpoint, options)
     table = read_truth(options.truth or options.test_data.parent / TRUTH_NAME, answer_format.duration_s)
     train_table = table if options.train_truth is None else read_truth(options.train_truth, answer_format.duration_s)
@@ -77,15 +80,33 @@ def plan_run(options: EvaluateOptions) -> Run:
     is_one_recording = bool(dataset.get("one_recording"))
     groups = {_group(record) for record in records}
     stamps = check_leakage(checkpoint, groups, force=options.force, is_one_recording=is_one_recording)
+    stamps += check_held_out(truth, table.path, force=options.force)
     stamps += (
         [] if checkpoint.preprocessing else ["no preprocessing stored with the model: the dataset's rate was used"]
     )
     job = plan_job(options, records, truth)
     if "wrong_clip" in parse_controls(options.controls) and "wrong_clip" not in job.controls:
         stamps.append("all rows are of one clip: there is no wrong clip to show, and no interval over clips")
-    plan = _describe(options, checkpoint, table, train_table, job)
+    plan = _describe(options, checkpoint, table, train_table, job) | {"device": device}
     answers = [str(record["conversations"][-1]["value"]) for record in records]
     return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, answers)
+
+
+def check_held_out(truth: Truth, path: Path, *, force: bool) -> list[str]:
+    """Refuse rows that are training rows by their own truth, whatever the recordings; returns the stamp of forced ones.
+
+    Raises:
+        DrivingError: There are such rows and `force` is off.
+    """
+    trained = [name for name, fact in zip(truth.ids, truth.facts, strict=True) if fact["split"] == "train"]
+    if not trained:
+        return []
+    if not force:
+        raise DrivingError(
+            f"{len(trained)} of {len(truth)} rows are of the train split ({trained[0]}, ...) according to {path}; "
+            "evaluate on test.json, or pass --force (the report will say so)"
+        )
+    return [f"LEAKAGE: {len(trained)} of {len(truth)} rows are training rows of their dataset (--force)"]
 
 
 def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Truth) -> Job:
@@ -182,20 +203,24 @@ def is_synthetic(dataset: dict[str, Any], truth: Truth) -> bool:
 def _describe(
     options: EvaluateOptions, checkpoint: Checkpoint, table: TruthTable, train_table: TruthTable, job: Job
 ) -> dict[str, Any]:
+    dataset_path = options.test_data.parent / DATASET_NAME
     return {
         "tool": "evaluate",
         "format_version": FORMAT_VERSION,
         "model": checkpoint.name,
         "model_fingerprint": checkpoint.fingerprint,
+        "base_model": checkpoint.base,
         "test_data": _hash(options.test_data),
         "truth": _hash(table.path),
         "train_truth": _hash(train_table.path),
+        "dataset": _hash(dataset_path) if dataset_path.exists() else "none",
         "max_samples": options.max_samples,
         "batch_size": options.batch_size,
         "max_new_tokens": options.max_new_tokens,
         "controls": ",".join(job.controls) or "none",
         "control_samples": options.control_samples,
         "seed": options.seed,
+        "force": options.force,
     }
 
 

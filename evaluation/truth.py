@@ -19,7 +19,7 @@ from driving.errors import DrivingError
 
 TRUTH_NAME = "truth.parquet"
 _NEEDED = ("id", "group", "split", "targets", "observed", "future_pose")
-_SHOWN = ("source", "country", "hour", "platform", "clip_uuid", "start_second")
+_SHOWN = ("split", "source", "country", "hour", "platform", "clip_uuid", "start_second")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Truth:
         poses: (B, T + 1, 3) float64, recorded x forward [m], y left [m], heading [rad] at the answer's instants.
         observed: (B, T', 2) float64 speed and curvature of the clip that was seen, or None where a row lacks it.
         interval_s: seconds between two label samples.
-        facts: one dict a row, what the data says about it (country, hour, ...).
+        facts: one dict a row, what the data says about it (split, country, hour, ...).
     """
 
     ids: np.ndarray
@@ -164,7 +164,7 @@ def read_truth(path: Path, duration_s: float) -> TruthTable:
             raise DrivingError(
                 f"{path} has no column {', '.join(missing)}; run convert_to_training_format.py again to write it"
             )
-        table = pq.read_table(path, columns=[name for name in (*_NEEDED, *_SHOWN) if name in names])
+        table = pq.read_table(path, columns=[name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names])
     except (pa.ArrowInvalid, OSError) as error:
         raise DrivingError(
             f"{path} is no readable parquet file ({error}); run convert_to_training_format.py"
