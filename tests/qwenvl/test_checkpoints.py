@@ -79,3 +79,26 @@ def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(tmp_path)
     break_by_removing(tmp_path / "checkpoint-6")
     checkpoints.remove_old(tmp_path, keep=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_a_run_without_a_complete_checkpoint_gives_up_its_folder_and_leaves_the_notes_of_others(tmp_path):
+    (write_checkpoint(tmp_path, 2) / "complete.json").unlink()
+    for name in ("plan.json", "training_log.jsonl", "skipped.rank1.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("")
+    assert checkpoints.give_up_unstarted(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_with_a_complete_checkpoint_keeps_its_folder(tmp_path):
+    folder = write_checkpoint(tmp_path, 2)
+    assert not checkpoints.give_up_unstarted(tmp_path)
+    assert checkpoints.find_asked(folder, PLAN) == folder
+
+
+def test_a_checkpoint_that_is_asked_for_must_be_there_and_whole(tmp_path):
+    with pytest.raises(DrivingError, match="--resume_from_checkpoint .*checkpoint-3 is no folder"):
+        checkpoints.find_asked(tmp_path / "checkpoint-3", PLAN)
+    folder = write_checkpoint(tmp_path, 2)
+    break_by_removing(folder)
+    with pytest.raises(DrivingError, match="--resume_from_checkpoint .*checkpoint-2 is damaged: optimizer.pt is gone"):
+        checkpoints.find_asked(folder, PLAN)

@@ -208,6 +208,33 @@ def test_another_plan_in_the_same_folder_is_refused_by_name(two_ways):
         run([*command, "--learning_rate", "2e-2"])
 
 
+def test_a_checkpoint_that_is_named_is_continued_from(two_ways, tmp_path, capsys):
+    whole, broken, command = two_ways
+    copy = tmp_path / "copy"
+    shutil.copytree(broken, copy)
+    (copy / "manifest.json").unlink()
+    command = [str(copy) if part == str(broken) else part for part in command]
+    assert run([*command, "--resume_from_checkpoint", str(copy / "checkpoint-6")]) == 0
+    assert f"continuing from {copy / 'checkpoint-6'}" in capsys.readouterr().out
+    expected, found = weights_of(whole), weights_of(copy)
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_a_run_that_took_no_step_leaves_its_folder_to_a_corrected_command(tiny_model, training_json, tmp_path):
+    command = arguments(tiny_model, training_json, tmp_path / "run", *LORA, "--max_steps", "1")
+    with pytest.raises(Killed):
+        run([*command, "--learning_rate", "1e2"], callbacks=[KillAt(1)])
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["learning_rate"] == 100.0
+    assert run(command) == 0
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["learning_rate"] == 0.01
+
+
+def test_a_change_of_the_pixels_is_refused_by_its_own_name(two_ways):
+    _, _, command = two_ways
+    with pytest.raises(LedgerError, match="made with preprocessing.video_max_frames = 32, this run asks for 20;"):
+        run([*command, "--video_max_frames", "20"])
+
+
 def test_workers_and_a_frame_cache_change_nothing(two_ways, tiny_model, training_json, tmp_path):
     whole, _, command = two_ways
     with_workers = [str(tmp_path / "run") if part.endswith("broken") else part for part in command]

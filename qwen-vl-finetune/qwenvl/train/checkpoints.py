@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import write_json
+from driving.ledger import PLAN_NAME, write_json
 from qwenvl.data.preprocessing import Preprocessing
 
 MARKER_NAME = "complete.json"
@@ -102,6 +102,34 @@ def find_newest_complete(output_dir: Path, plan: dict[str, Any]) -> tuple[Path |
         check_owner(folder, plan)
         return folder, passed_over
     return None, passed_over
+
+
+def find_asked(folder: Path, plan: dict[str, Any]) -> Path:
+    """The checkpoint that --resume_from_checkpoint names.
+
+    Raises:
+        DrivingError: It is not there, not whole, or of another run.
+    """
+    if not folder.is_dir():
+        raise DrivingError(f"--resume_from_checkpoint {folder} is no folder; name a checkpoint, or leave the flag out")
+    damage = find_damage(folder)
+    if damage:
+        raise DrivingError(f"--resume_from_checkpoint {folder} {damage}; name another, or leave the flag out")
+    check_owner(folder, plan)
+    return folder
+
+
+def give_up_unstarted(output_dir: Path) -> bool:
+    """Whether a run never came to a complete checkpoint or a result; its plan, log and ledgers are removed then."""
+    folders = [folder for _, folder in list_checkpoints(output_dir)]
+    if any((folder / MARKER_NAME).exists() for folder in folders) or any(Path(output_dir).glob("*.safetensors")):
+        return False
+    for folder in folders:
+        shutil.rmtree(folder)
+    for pattern in (PLAN_NAME, "train_plan.json", "training_log.jsonl", "skipped*.jsonl"):
+        for path in Path(output_dir).glob(pattern):
+            path.unlink()
+    return True
 
 
 def check_owner(folder: Path, plan: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from driving.ledger import dump_json
 from qwenvl.data.preview import describe_sample, format_sample
 from qwenvl.train.argument import TrainPlan
 
@@ -43,7 +42,7 @@ def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, s
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "world_size": run.world_size,
         "model_max_length": run.model_max_length,
-        "preprocessing": dump_json(dataclasses.asdict(data.build_preprocessing())),
+        "preprocessing": dataclasses.asdict(data.build_preprocessing()),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from driving.errors import run_main
 from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, read_ledger, write_ledger
-from qwenvl.train.quiet import drop_harmless_messages
+from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
 # Before torch is loaded: threads that wait must sleep. On shared cores spinning ones make a step 40 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -39,6 +39,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train.plan_report import count_steps, plan_identity
     from qwenvl.train.prepare import prepare_run, say
     from qwenvl.train.result import read_groups
+    from qwenvl.train.stopping import STOPPED_CODE
 
     plan = parse_plan(argv, attn_implementation)
     plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation)
@@ -52,8 +53,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
         return 0
     is_main = plan.run.process_index == 0
     output_dir = Path(plan.run.output_dir)
-    claim = claim_output(output_dir, identity, overwrite=plan.run.overwrite_output) if is_main else _nobody()
-    with claim as output:
+    with _claim(plan, identity, checkpoints.give_up_unstarted) as output:
         total_steps = count_steps(len(rows.records), plan)[1]
         finished_steps = output.manifest.get("summary", {}).get("total_steps", 0) if is_main else 0
         if _agree(finished_steps, plan) >= total_steps:
@@ -61,7 +61,10 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             return 0
         if is_main:
             _open_ledger(output_dir / LEDGER_NAME, rows, plan.data.max_bad_fraction)
-        resume_from, passed_over = checkpoints.find_newest_complete(output_dir, identity)
+        if plan.run.resume_from_checkpoint:
+            resume_from, passed_over = checkpoints.find_asked(Path(plan.run.resume_from_checkpoint), identity), []
+        else:
+            resume_from, passed_over = checkpoints.find_newest_complete(output_dir, identity)
         for reason in passed_over:
             say(plan, f"{reason}; passed over")
         if resume_from is not None and checkpoints.read_step(resume_from) >= total_steps:
@@ -71,6 +74,11 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             model, dataset = prepare_run(plan, rows)
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
             summary = _fit(plan, model, dataset, identity, groups, resume_from, callbacks)
+            if summary is None:
+                say(
+                    plan, f"stopped as asked, with a checkpoint in {output_dir}; run the same command again to continue"
+                )
+                return STOPPED_CODE
         if is_main:
             output.finish(summary)
     say(plan, f"{output_dir}: {summary['total_steps']:,} steps, {summary['skipped']} samples skipped")
@@ -107,10 +115,11 @@ def _summarise(plan: Any, num_steps: int, epoch: float, num_skipped: int) -> dic
 
 def _fit(
     plan: Any, model: Any, dataset: Any, identity: dict[str, Any], groups: list[str], resume_from: Any, callbacks: Any
-) -> dict[str, Any]:
-    """Train to the end and write the result; returns the run's summary."""
+) -> dict[str, Any] | None:
+    """Train to the end and write the result; returns the run's summary, or None where it was asked to stop before."""
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.prepare import say
+    from qwenvl.train.stopping import StopOnRequest
     from qwenvl.train.trainer import DrivingTrainer
 
     name = checkpointing_field()
@@ -127,8 +136,9 @@ def _fit(
     )
     if resume_from is not None:
         say(plan, f"continuing from {resume_from}")
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
-    trainer.save_result()
+    with bars_on_terminals_only():
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+        trainer.save_result()
     trainer.accelerator.wait_for_everyone()
     return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(trainer.skips))
 
@@ -144,10 +154,21 @@ def _agree(value: int, plan: Any) -> int:
     return values[0]
 
 
-@contextlib.contextmanager
-def _nobody():
-    """What the other ranks claim: nothing; rank 0 holds the folder for all."""
-    yield None
+def _claim(plan: Any, identity: dict[str, Any], give_up: Any) -> contextlib.AbstractContextManager:
+    """The output folder, claimed by rank 0 for all; the other ranks hold nothing."""
+    if plan.run.process_index:
+        return contextlib.nullcontext()
+    from qwenvl.data import parse_dataset_use
+
+    reads = [use.annotation_path for use in parse_dataset_use(plan.data.dataset_use)]
+    model = Path(plan.model.model_name_or_path)
+    return claim_output(
+        Path(plan.run.output_dir),
+        {"tool": "train", **identity},
+        overwrite=plan.run.overwrite_output,
+        reads=[*reads, model] if model.is_dir() else reads,
+        give_up=give_up,
+    )
 
 
 if __name__ == "__main__":
