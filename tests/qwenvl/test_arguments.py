@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.argument import check_arguments, parse_plan  # noqa: E402
+from qwenvl.train.limits import check_reporters  # noqa: E402
 from qwenvl.train.translate import check_flags, resolve_machine, translate_argv  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -91,11 +92,50 @@ def test_evaluation_inside_training_is_refused():
         (("--cache_frames", "maybe"), "none of auto, True, False"),
         (("--precision", "int8"), "none of auto, bf16, fp16, fp32"),
         (("--max_bad_fraction", "2"), "not a share from 0 to 1"),
+        (("--ignore_data_skip", "True"), "--ignore_data_skip True would show a resumed run the first samples again"),
+        (("--remove_unused_columns", "True"), "--remove_unused_columns True would take the frames away"),
+        (("--load_best_model_at_end", "True"), "--load_best_model_at_end"),
+        (("--vision_tower_lr", "1e-5"), "--vision_tower_lr 1e-05 has no effect on a frozen tower"),
+        (("--save_steps", "0"), "--save_steps 0 must be above 0"),
+        (("--bf16", "True", "--fp16", "True"), "--bf16 True and --fp16 True contradict each other"),
+        (("--precision", "fp32", "--bf16", "True"), "--precision fp32 and --bf16 True contradict each other"),
+        (("--per_device_train_batch_size", "0"), "--per_device_train_batch_size 0 must be a number, at least 1"),
+        (("--gradient_accumulation_steps", "0"), "--gradient_accumulation_steps 0 must be a number, at least 1"),
+        (("--num_train_epochs", "0"), "--num_train_epochs 0 must be above 0"),
+        (("--num_train_epochs", "-1"), "--num_train_epochs -1 must be above 0"),
+        (("--learning_rate", "-1"), "--learning_rate -1.0 must be a number, at least 0"),
+        (("--learning_rate", "nan"), "--learning_rate nan must be a number"),
+        (("--lr_scheduler_type", "nope"), "nope"),
+        (("--dataloader_num_workers", "-1"), "--dataloader_num_workers -1 must be a number, at least 0"),
+        (("--seed", "-1"), "--seed -1 must be from 0 to"),
+        (("--warmup_ratio", "abc"), "--warmup_ratio abc is not a share below 1"),
+        (("--warmup_ratio", "-0.1"), "--warmup_ratio -0.1 is not a share below 1"),
+        (("--report_to", "nope"), "--report_to nope is none of none, all, .*wandb"),
     ],
 )
 def test_contradictions_and_bad_values_are_refused(argv, message):
     with pytest.raises(DrivingError, match=message):
         parse(*argv)
+
+
+def test_a_reporter_that_is_not_installed_is_named_with_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DrivingError, match="wandb is not installed; uv pip install wandb, or use --report_to none"):
+        check_reporters(["wandb"])
+
+
+def test_a_deepspeed_config_that_is_not_json_is_named(tmp_path):
+    (tmp_path / "zero.json").write_text("{")
+    with pytest.raises(DrivingError, match="the DeepSpeed config .*zero.json is not JSON"):
+        parse("--deepspeed", str(tmp_path / "zero.json"))
+
+
+def test_a_word_for_a_number_is_refused_without_the_usage_of_every_flag(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--learning_rate", "fast")
+    complaint = capsys.readouterr().err
+    assert end.value.code == 2 and len(complaint.strip().splitlines()) == 2
+    assert "argument --learning_rate/--learning-rate: invalid float value: 'fast'" in complaint
 
 
 def test_a_missing_model_is_named():

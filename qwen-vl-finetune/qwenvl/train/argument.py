@@ -9,6 +9,7 @@ a flag that is silently ignored is worse than one that is missing.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.limits import check_limits
 from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
 
 # transformers 5.2x renames it; the old name warns.
@@ -136,10 +138,16 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     check_flags(argv, {name for action in parser._actions for name in action.option_strings})
     check_deepspeed_config(argv)
     argv, machine_notes = resolve_machine(argv, checkpointing_field())
-    model, data, run = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    # Only the one line that argparse ends with: the usage of 200 flags hides it.
+    parser.usage = "train_qwen.py --flag value ... (--help lists every flag)"
+    try:
+        model, data, run = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    except (ValueError, ImportError) as error:  # transformers' own checks; its first line says it
+        raise DrivingError(f"{str(error).strip().splitlines()[0]} -- in the flags given; --help lists them") from error
     notes += machine_notes
     model.attn_implementation = model.attn_implementation or attn_implementation
     check_arguments(model, data, run)
+    check_limits(run, trains_vision=model.tune_mm_vision)
     return TrainPlan(model, data, run, tuple(notes))
 
 
@@ -157,6 +165,15 @@ def check_deepspeed_config(argv: Sequence[str]) -> None:
                 f"the DeepSpeed config {values[0]} does not exist; "
                 "there are qwen-vl-finetune/scripts/zero2.json, zero3.json and zero3_offload.json"
             )
+        if name == "deepspeed" and values and values[0]:
+            _check_json(Path(values[0]))
+
+
+def _check_json(path: Path) -> None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DrivingError(f"the DeepSpeed config {path} is not JSON ({error})") from error
 
 
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:

@@ -27,7 +27,7 @@ def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
                 notes.append(f"--warmup_ratio {value} gives way to --warmup_steps")
                 continue
             name, values = "warmup_steps", [value]
-            if not float(value) < 1:
+            if not _is_share(value):
                 raise DrivingError(f"--warmup_ratio {value} is not a share below 1; --warmup_steps counts steps")
         elif name == "evaluation_strategy":
             name = "eval_strategy"
@@ -65,6 +65,13 @@ def _given(flags: list[tuple[str, list[str]]], name: str) -> bool:
     return any(flag == name for flag, _ in flags)
 
 
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) < 1
+    except ValueError:
+        return False
+
+
 def _multiply(name: str, text: str) -> int:
     """A pixel count, also as a product: 1024*28*28."""
     product = 1
@@ -95,25 +102,23 @@ def resolve_machine(argv: list[str], checkpointing_name: str = "gradient_checkpo
     """
     import torch
 
-    asked, rest = "", []
+    precision, halves, rest = "auto", {}, []
     flags = split_flags(argv)
     use_cpu = any(name == "use_cpu" and (not values or values[0].lower() in YES) for name, values in flags)
     has_gpu = torch.cuda.is_available() and not use_cpu
     for name, values in flags:
         value = values[0] if values else "True"
         if name == "precision":
-            asked = value
+            precision = value
         elif name in ("bf16", "fp16"):
-            asked = asked or (name if value.lower() in YES else "")
+            halves[name] = value.lower() in YES
         elif name in ("gradient_checkpointing", "activation_checkpointing"):
             # On a CPU memory is plenty and time is short.
             is_on = has_gpu if value == "auto" else value.lower() in YES
             rest += [f"--{checkpointing_name}", str(is_on)]
         else:
             rest += [f"--{name}", *values]
-    asked = asked or "auto"
-    if asked not in ("auto", "bf16", "fp16", "fp32"):
-        raise DrivingError(f"--precision {asked!r} is none of auto, bf16, fp16, fp32")
+    asked = _choose_precision(precision, [name for name, is_on in halves.items() if is_on])
     has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     best = "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
     chosen, notes = asked, []
@@ -126,3 +131,14 @@ def resolve_machine(argv: list[str], checkpointing_name: str = "gradient_checkpo
         )
     rest += ["--precision", chosen, "--bf16", str(chosen == "bf16"), "--fp16", str(chosen == "fp16")]
     return rest, notes
+
+
+def _choose_precision(precision: str, halves: list[str]) -> str:
+    """What --precision, --bf16 and --fp16 say together; they must not contradict each other."""
+    if precision not in ("auto", "bf16", "fp16", "fp32"):
+        raise DrivingError(f"--precision {precision!r} is none of auto, bf16, fp16, fp32")
+    asked = {precision, *halves} - {"auto"}
+    if len(asked) > 1:
+        flags = ([] if precision == "auto" else [f"--precision {precision}"]) + [f"--{name} True" for name in halves]
+        raise DrivingError(f"{' and '.join(flags)} contradict each other; keep one")
+    return asked.pop() if asked else "auto"
