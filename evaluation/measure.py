@@ -24,6 +24,7 @@ from evaluation.score import (
 )
 from evaluation.statistics import Bootstrap
 from evaluation.strata import assign_strata
+from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
 SKILL_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
@@ -103,9 +104,9 @@ def measure(
     return Measured(metrics, columns, baselines)
 
 
-def build_baselines(truth: Truth, train_targets: np.ndarray, answer_format: AnswerFormat) -> dict[str, Motion]:
+def build_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
     """The baselines of these rows; the fallback of failed answers is the one named FALLBACK."""
-    return predict_baselines(truth, train_targets, answer_format)
+    return predict_baselines(truth, train_labels, answer_format)
 
 
 def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: Bootstrap) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def score_stored(
     options: EvaluateOptions,
 ) -> tuple[Measured, Answers]:
     """Parse and measure the model's answers and those under each control."""
-    baselines = build_baselines(truth, planned.train_table.train_targets(), planned.answer_format)
+    baselines = build_baselines(truth, planned.train_table.train_labels(), planned.answer_format)
     answers = _to_answers([predictions[name] for name in truth.ids], planned, baselines[FALLBACK], slice(None))
     place = {name: row for row, name in enumerate(truth.ids)}
     controls = {}

@@ -1,14 +1,14 @@
 """The recorded motion that predictions are scored against: truth.parquet, by id.
 
     truth.parquet ──read_truth──▶ TruthTable ──rows(ids)──▶ Truth    the test rows asked for
-                                             ──train_targets──▶      what the train-mean baseline may know
+                                             ──train_labels──▶       what the train-mean baseline may know
 
 B = rows, T = label samples of one answer (frame rate x horizon).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from driving.errors import DrivingError
+from evaluation.train_labels import TrainLabels
 
 TRUTH_NAME = "truth.parquet"
 _NEEDED = ("id", "group", "split", "targets", "observed", "future_pose")
@@ -68,14 +69,18 @@ class Truth:
 
 @dataclass(frozen=True)
 class TruthTable:
-    """A whole truth.parquet: an Arrow table, and how long an answer lasts.
+    """A truth.parquet on disk, read in pieces: a row is 6 kB, and two million of them are no rarity.
+
+    Attributes:
+        columns: those that are read.
+        duration_s: how long an answer lasts.
 
     Raises:
         DrivingError: See `read_truth` and `rows`.
     """
 
     path: Path
-    table: Any
+    columns: tuple[str, ...]
     duration_s: float
 
     def rows(self, ids: Sequence[str]) -> Truth:
@@ -85,11 +90,8 @@ class TruthTable:
             DrivingError: Rows differ in length, hold values that are not finite, or have a pose shorter than the label.
         """
         import pyarrow as pa
-        import pyarrow.compute as pc
 
-        known = self.table.filter(
-            pc.and_(pc.is_in(self.table["id"], value_set=pa.array(list(ids), self.table["id"].type)), self._is_labelled)
-        )
+        known = self._read_known(ids)
         place = {row_id: position for position, row_id in enumerate(known["id"].to_pylist())}
         if len(place) != known.num_rows:
             raise DrivingError(f"{self.path} holds an id twice; run convert_to_training_format.py again")
@@ -111,40 +113,84 @@ class TruthTable:
             table.select(shown).to_pylist() if shown else [{} for _ in range(table.num_rows)],
         )
 
-    def train_targets(self) -> np.ndarray:
-        """(N, T, 2) labels of the training rows.
+    def _read_known(self, ids: Sequence[str]) -> Any:
+        """The labelled rows of these ids, with only as many poses as their labels need."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array(list(ids))
+        pieces = []
+        for table in self._iter_groups("id", lambda names: pc.is_in(names, value_set=wanted.cast(names.type))):
+            is_labelled = pc.and_(pc.is_valid(table["targets"]), pc.is_valid(table["future_pose"]))
+            table = table.filter(is_labelled)
+            longest = pc.max(pc.list_value_length(table["targets"])).as_py() or 0
+            poses = pc.list_slice(table["future_pose"], 0, longest + 1, return_fixed_size_list=False)
+            pieces.append(table.set_column(table.column_names.index("future_pose"), "future_pose", poses))
+        return pa.concat_tables(pieces) if pieces else self._read_schema().empty_table().select(self.columns)
+
+    def train_labels(self) -> TrainLabels:
+        """What the labels of the training rows are on average.
 
         Raises:
             DrivingError: There are none, so there is no training mean to compare with.
         """
         import pyarrow.compute as pc
 
-        train = self.table.filter(pc.and_(pc.equal(self.table["split"], "train"), self._is_labelled))
-        if not train.num_rows:
+        def is_train(splits: Any) -> Any:
+            return pc.equal(splits, "train")
+
+        num_rows = sum(table.num_rows for table in self._iter_groups("split", is_train, ("split",)))
+        tables = self._iter_groups("split", is_train, ("split", "targets"))
+        labelled = (table["targets"].drop_null() for table in tables)
+        where = f"targets in {self.path}"
+        labels = TrainLabels.from_batches(
+            (_even_rows(part, 2, where) for part in labelled if len(part)), num_rows, where
+        )
+        if labels is None:
             raise DrivingError(
                 f"{self.path} holds no row of the train split, so the mean answer of the training data is unknown; "
                 "pass --train-truth with the truth.parquet of the data the model was trained on"
             )
-        return _even_rows(train["targets"], 2, f"targets in {self.path}")
+        return labels
 
     def group_counts(self) -> dict[str, dict[str, int]]:
         """Rows and groups of each split, for the data card."""
-        splits = np.array([str(split) for split in self.table["split"].to_pylist()], dtype=object)
-        groups = np.array([str(group) for group in self.table["group"].to_pylist()], dtype=object)
-        return {
-            split: {"rows": int((splits == split).sum()), "groups": len(set(groups[splits == split]))}
-            for split in sorted(set(splits))
-        }
-
-    @property
-    def _is_labelled(self) -> Any:
         import pyarrow.compute as pc
+        import pyarrow.parquet as pq
 
-        return pc.and_(pc.is_valid(self.table["targets"]), pc.is_valid(self.table["future_pose"]))
+        table = pq.read_table(self.path, columns=["split", "group"], partitioning=None)
+        everything = pc.CountOptions(mode="all")
+        counted = table.group_by("split").aggregate(
+            [("group", "count", everything), ("group", "count_distinct", everything)]
+        )
+        rows = sorted(counted.to_pylist(), key=lambda row: str(row["split"]))
+        return {str(row["split"]): {"rows": row["group_count"], "groups": row["group_count_distinct"]} for row in rows}
+
+    def _iter_groups(
+        self, key: str, is_wanted: Callable[[Any], Any], columns: Sequence[str] | None = None
+    ) -> Iterator[Any]:
+        """Rows whose `key` is wanted, a row group at a time; a group without any is not read further."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for group in range(file.num_row_groups):
+                    mask = is_wanted(file.read_row_group(group, columns=[key])[key].combine_chunks())
+                    if mask.true_count:
+                        table = file.read_row_group(group, columns=list(columns or self.columns))
+                        yield table.filter(mask)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def _read_schema(self) -> Any:
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.path)
 
 
 def read_truth(path: Path, duration_s: float) -> TruthTable:
-    """Read truth.parquet whole: a few hundred bytes a row.
+    """Find truth.parquet and check its columns; rows are read when they are asked for.
 
     Raises:
         DrivingError: It is missing, unreadable, or lacks a column.
@@ -159,17 +205,18 @@ def read_truth(path: Path, duration_s: float) -> TruthTable:
 
     try:
         names = pq.read_schema(path).names
-        missing = [name for name in _NEEDED if name not in names]
-        if missing:
-            raise DrivingError(
-                f"{path} has no column {', '.join(missing)}; run convert_to_training_format.py again to write it"
-            )
-        table = pq.read_table(path, columns=[name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names])
     except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from error
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
         raise DrivingError(
-            f"{path} is no readable parquet file ({error}); run convert_to_training_format.py"
-        ) from error
-    return TruthTable(path, table, duration_s)
+            f"{path} has no column {', '.join(missing)}; run convert_to_training_format.py again to write it"
+        )
+    return TruthTable(path, tuple(name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names), duration_s)
+
+
+def _unreadable(path: Path, error: Exception) -> DrivingError:
+    return DrivingError(f"{path} is no readable parquet file ({error}); run convert_to_training_format.py")
 
 
 def _nested(column: Any, width: int, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,8 +16,18 @@ from evaluation.baselines import (
     train_mean,
     train_median,
 )
+from evaluation.train_labels import TrainLabels
 
 DT = 0.1
+
+
+def test_the_median_of_very_many_rows_is_of_a_bounded_number_evenly_chosen(monkeypatch):
+    monkeypatch.setattr("evaluation.train_labels.MAX_MEDIAN_ROWS", 4)
+    rows = np.arange(10.0)[:, None, None] * np.ones((1, 1, 2))  # row i says (i, i)
+    labels = TrainLabels.from_batches([rows[:4], rows[4:5], rows[5:]], 10)
+    assert labels.mean.tolist() == [[4.5, 4.5]]
+    assert labels.median.tolist() == [[4.5, 4.5]]  # of rows 0, 3, 6 and 9
+    assert labels.num_rows == 10
 
 
 def observed(velocity, curvature):
@@ -26,10 +36,11 @@ def observed(velocity, curvature):
 
 def test_the_train_mean_is_the_mean_of_each_pair():
     targets = np.array([[[2.0, 0.1], [4.0, 0.0]], [[4.0, -0.1], [8.0, 0.2]], [[9.0, 0.0], [0.0, 0.1]]])
-    velocity, curvature = train_mean(targets, num_rows=2)
+    labels = TrainLabels.from_batches([targets[:1], targets[1:]], 3)
+    velocity, curvature = train_mean(labels, num_rows=2)
     assert velocity == pytest.approx(np.array([[5.0, 4.0]] * 2))
     assert curvature == pytest.approx(np.array([[0.0, 0.1]] * 2))
-    assert train_median(targets, 1)[0] == pytest.approx(np.array([[4.0, 4.0]]))
+    assert train_median(labels, 1)[0] == pytest.approx(np.array([[4.0, 4.0]]))
 
 
 def test_last_value_holds_the_last_pair_and_constant_velocity_goes_straight():
@@ -91,5 +102,6 @@ def test_without_an_observed_second_the_history_baselines_are_left_out(drive):
     import dataclasses
 
     truth = dataclasses.replace(drive([(8.0, 0.0)]), observed=None)
-    names = list(predict_baselines(truth, np.zeros((1, 10, 2)), AnswerFormat(num_pairs=10, fps=10.0)))
+    labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 1)
+    names = list(predict_baselines(truth, labels, AnswerFormat(num_pairs=10, fps=10.0)))
     assert names == ["train_mean", "train_median", "label_floor"]

@@ -50,8 +50,50 @@ def test_ids_without_labels_are_left_out(tmp_path):
     assert table.rows(["b", "c", "stranger"]).ids.tolist() == ["c"]
 
 
-def test_the_train_rows_give_the_training_targets(tmp_path):
-    assert read_truth(write(tmp_path / "truth.parquet"), 1.0).train_targets().tolist() == [[[10.0, 0.0], [10.0, 0.0]]]
+def test_the_train_rows_give_the_training_labels(tmp_path):
+    targets = [[[10.0, 0.0], [10.0, 0.0]], [[1.0, 0.1], [2.0, 0.2]], [[30.0, 0.2], [40.0, 0.4]]]
+    path = write(tmp_path / "truth.parquet", targets=targets, split=["train", "test", "train"])
+    labels = read_truth(path, 1.0).train_labels()
+    assert labels.mean.tolist() == [[20.0, 0.1], [25.0, 0.2]]
+    assert labels.num_rows == 2
+
+
+def test_training_rows_of_two_lengths_are_refused_also_in_two_row_groups(tmp_path):
+    path = write(
+        tmp_path / "truth.parquet", targets=[[[1.0, 0.0]], [[1.0, 0.1], [2.0, 0.2]], None], split=["train"] * 3
+    )
+    pq.write_table(pq.read_table(path), path, row_group_size=1)
+    with pytest.raises(DrivingError, match=r"truth.parquet: rows of \[1, 2\] samples"):
+        read_truth(path, 1.0).train_labels()
+
+
+def test_only_row_groups_with_a_wanted_row_are_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "truth.parquet")
+    pq.write_table(pq.read_table(path), path, row_group_size=1)
+    read, whole = [], pq.ParquetFile.read_row_group
+
+    def watch(file, group, columns):
+        read.append((group, "future_pose" in columns))
+        return whole(file, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", watch)
+    assert read_truth(path, 1.0).rows(["b"]).ids.tolist() == ["b"]
+    assert [group for group, has_poses in read if has_poses] == [1]
+
+
+def test_poses_after_the_answer_are_not_looked_at(tmp_path):
+    far = [[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [10.0, 0.0, 0.0], [float("nan")] * 3]
+    truth = read_truth(write(tmp_path / "truth.parquet", future_pose=[far] * 3), 1.0).rows(["b"])
+    assert truth.poses[0, :, 0].tolist() == [0, 5, 10]
+
+
+def test_rows_and_groups_of_each_split_are_counted(tmp_path):
+    counts = read_truth(write(tmp_path / "truth.parquet", group=["g", "g", None]), 1.0).group_counts()
+    assert counts == {"test": {"rows": 2, "groups": 2}, "train": {"rows": 1, "groups": 1}}
+
+
+def test_ids_that_are_nowhere_give_no_rows(tmp_path):
+    assert len(read_truth(write(tmp_path / "truth.parquet"), 1.0).rows(["stranger"])) == 0
 
 
 def test_a_missing_observed_second_is_no_history(tmp_path):
@@ -79,7 +121,7 @@ def test_a_missing_column_is_named(tmp_path):
 def test_without_train_rows_the_training_mean_is_asked_for(tmp_path):
     table = read_truth(write(tmp_path / "truth.parquet", split=["test"] * 3), 1.0)
     with pytest.raises(DrivingError, match="holds no row of the train split.*--train-truth"):
-        table.train_targets()
+        table.train_labels()
 
 
 def test_a_label_that_is_not_finite_is_refused(tmp_path):
