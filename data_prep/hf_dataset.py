@@ -44,12 +44,15 @@ def run(options: DatasetOptions) -> dict[str, Any]:
     """
     segments = open_segments(options.segments_path)
     dataset = plan_dataset(options, segments)
-    with claim_output(options.output_dir, plan_output(options, segments), overwrite=options.overwrite_output) as output:
+    reads = [segments.folder, *([] if options.ego_motion_dir is None else [options.ego_motion_dir])]
+    plan = plan_output(options, segments)
+    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output, reads=reads) as output:
         if output.is_complete:
             summary = output.manifest["summary"]
             return {**summary, "lines": [f"{options.output_dir} is already complete: {_format_counts(summary)}"]}
         summary = write_dataset(options, dataset)
-        output.finish(summary)
+        examples = [f"{side}_examples.json" for side in summary["splits"]]
+        output.finish(summary, [*summary["splits"], *examples, "dataset.json", "dataset_dict.json", LEDGER_NAME])
     warnings = [f"WARNING: {warning}" for warning in summary["warnings"]]
     return {**summary, "lines": [*warnings, _format_counts(summary)]}
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from driving.errors import SourceError
-from driving.ledger import MANIFEST_NAME, PLAN_NAME
+from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +56,15 @@ class SegmentTable:
             table = pq.read_table(self.path, columns=known)
         return {name: table[name].to_pylist() if name in known else [None] * self.num_rows for name in columns}
 
+    def count_labels(self) -> np.ndarray:
+        """(num_rows,) int64 target samples of each row, 0 where it has no labels."""
+        import pyarrow.compute as pc
+
+        counts = [
+            pc.fill_null(pc.list_value_length(table["targets"]), 0).to_numpy() for table in self._iter_all(["targets"])
+        ]
+        return np.concatenate(counts).astype(np.int64)
+
     def iter_tables(self, is_wanted: Sequence[bool], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Tables of the wanted rows, in the index's order, a few thousand rows at a time."""
         import pyarrow as pa
@@ -83,13 +94,15 @@ class SegmentTable:
         with self.path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the segments; for a bare index the file itself."""
+        folders = (self.path.parent, self.path.parent.parent)
+        return next((folder for folder in folders if (folder / MANIFEST_NAME).is_file()), self.path)
+
     def read_plan(self) -> dict[str, Any]:
         """How the segments were made, where their folder says so; {} for a bare index file."""
-        for folder in (self.path.parent, self.path.parent.parent):
-            manifest = folder / MANIFEST_NAME
-            if manifest.is_file():
-                return json.loads(manifest.read_text(encoding="utf-8")).get("plan", {})
-        return {}
+        return {} if self.folder == self.path else read_manifest(self.folder)["plan"]
 
 
 def open_segments(path: Path) -> SegmentTable:

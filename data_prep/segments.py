@@ -25,7 +25,16 @@ from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
-from driving.ledger import LEDGER_NAME, PLAN_NAME, Output, Skip, check_bad_fraction, claim_output, write_ledger
+from driving.ledger import (
+    LEDGER_NAME,
+    PLAN_NAME,
+    Output,
+    Skip,
+    check_apart,
+    check_bad_fraction,
+    claim_output,
+    write_ledger,
+)
 from driving.recording import RecordingRef
 from video_io import SCALER
 
@@ -57,7 +66,7 @@ def run(options: SegmentOptions) -> SegmentSummary:
         DrivingError: The rate and the duration do not make a whole number of frames.
         LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
     """
-    _check_apart(options.input_dir, options.output_dir)
+    check_apart(options.output_dir, [options.input_dir])
     refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = [hash_input(ref) for ref in refs]
@@ -95,13 +104,6 @@ def _plan_recordings(options: SegmentOptions) -> list[RecordingRef]:
     if coverage:
         print(coverage, flush=True)
     return refs
-
-
-def _check_apart(input_dir: Path, output_dir: Path) -> None:
-    """Segments among the recordings would be taken for recordings, and --overwrite-output would delete both."""
-    read, written = input_dir.resolve(), output_dir.resolve()
-    if read.is_relative_to(written) or written.is_relative_to(read):
-        raise DrivingError(f"--output-dir {output_dir} and --input-dir {input_dir} lie in one another; keep them apart")
 
 
 def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: float) -> dict[str, Any]:
@@ -158,7 +160,8 @@ def _write_output(
         "num_skipped": len(skips),
         "num_groups": parts.num_groups,
     }
-    output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)})
+    index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json")]
+    output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)}, [VIDEO_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)
 

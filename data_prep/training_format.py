@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
-from driving.ledger import MANIFEST_NAME, claim_output, dump_json, write_atomically
+from driving.ledger import MANIFEST_NAME, PLAN_NAME, check_whole, claim_output, dump_json, write_atomically
 from driving.options import option, parse_options
 from driving.records import check_record, conversations_from_messages
 
@@ -67,12 +67,14 @@ def run(options: ConvertOptions) -> dict[str, Any]:
         DrivingError: The dataset is missing or not finished; see claim_output.
     """
     plan = plan_output(options)
-    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
+    reads = [options.dataset_dir]
+    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output, reads=reads) as output:
         if output.is_complete:
             summary = output.manifest["summary"]
             return {**summary, "message": f"{options.output_dir} is already complete: {_format_counts(summary)}"}
         summary = write_training_files(options)
-        output.finish(summary)
+        names = [path.name for path in options.output_dir.glob("*.json")]
+        output.finish(summary, sorted({*names, TRUTH_NAME} - {PLAN_NAME, MANIFEST_NAME}))
     return {**summary, "message": f"{_format_counts(summary)} written to {options.output_dir}"}
 
 
@@ -90,6 +92,7 @@ def plan_output(options: ConvertOptions) -> dict[str, Any]:
             f"the dataset in {options.dataset_dir} is not finished ({MANIFEST_NAME} is missing); "
             "run prepare_huggingface_dataset.py again"
         )
+    check_whole(options.dataset_dir, "run prepare_huggingface_dataset.py again")
     return {
         "tool": "convert_to_training_format",
         "format_version": FORMAT_VERSION,

@@ -5,6 +5,7 @@ A stage that writes a folder goes through `claim_output`:
     claim_output(folder, plan) ──▶ "complete"   same plan, manifest present: nothing to do
                                ──▶ "new" | "continue"   lock held; write; then finish(manifest) last
                                ──▶ LedgerError  another plan, a stranger's folder, or a second writer
+    a complete folder that lost files since is "continue": what is missing is made again
 
 Files appear under their name only when they are whole: `write_atomically` writes beside and renames.
 """
@@ -17,11 +18,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from driving.completeness import find_damage, measure_files
 from driving.errors import LedgerError
 
 LEDGER_NAME = "skipped.jsonl"
@@ -29,6 +31,7 @@ MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"
 LOCK_NAME = ".lock"
 MAX_BAD_FRACTION = 0.02
+_REMAKE = "remove the folder, or make it again with --overwrite-output"
 MIN_BAD_TO_FAIL = 3  # up to three bad samples never stop a stage, however few samples there are
 
 
@@ -62,7 +65,15 @@ def read_ledger(path: Path) -> list[Skip]:
     """Read `skipped.jsonl`; no file is an empty ledger."""
     if not path.exists():
         return []
-    return [Skip(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [_parse_skip(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
+
+
+def _parse_skip(line: str, where: str) -> Skip:
+    try:
+        return Skip(**json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{where} is no line of a ledger: {_short(line)!r}; remove that line") from error
 
 
 def check_bad_fraction(num_bad: int, num_all: int, max_fraction: float, ledger_path: Path) -> None:
@@ -150,33 +161,48 @@ class Output:
     def is_complete(self) -> bool:
         return self.state == "complete"
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the folder complete: the manifest holds the plan and the summary, and is written last."""
-        write_json(self.folder / MANIFEST_NAME, {"plan": self.plan, "summary": summary})
+    def finish(self, summary: dict[str, Any], holds: Iterable[str] = ()) -> None:
+        """Mark the folder complete: the manifest holds the plan and the summary, and is written last.
+
+        Args:
+            holds: files and folders that the output consists of; the next run looks whether they are still there.
+        """
+        files = {"files": measure_files(self.folder, holds)} if holds else {}
+        write_json(self.folder / MANIFEST_NAME, {"plan": self.plan, "summary": summary, **files})
 
 
 @contextlib.contextmanager
 def claim_output(
-    folder: Path, plan: dict[str, Any], *, overwrite: bool = False, give_up: Callable[[Path], bool] | None = None
+    folder: Path,
+    plan: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    reads: Iterable[str | Path] = (),
+    give_up: Callable[[Path], bool] | None = None,
 ) -> Iterator[Output]:
     """Take an output folder for one writer, and say what is in it.
 
     Args:
         folder: made where it is missing.
-        plan: JSON values that decide the output's bytes; a folder made from another plan is refused.
-        overwrite: remove what is there first; never the home folder, a checkout, or a folder we stand in.
+        plan: JSON values that decide the output's bytes; a folder made from another plan is refused. "tool" (or
+            "stage") in it says whose output it is.
+        overwrite: remove what is there first; never the home folder, a checkout, a folder we stand in, or the output of
+            another tool.
+        reads: files and folders that the run reads; the output may not be one of them, nor lie in one, nor hold one.
         give_up: asked where another plan's run did not finish: True when it made nothing worth keeping, its files
             are removed, and this plan may have the folder.
 
     Raises:
-        LedgerError: Another plan (names the first difference), a stranger's folder, or another writer.
+        LedgerError: Another plan (names the first difference), a stranger's folder, an input, or another writer.
     """
     plan = json.loads(dump_json(plan))  # as it will be read back: a tuple is a list
+    check_apart(folder, reads)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise LedgerError(f"{folder} cannot be a folder, a file stands in its way; choose another") from error
     with _lock(folder):
+        _check_owner(folder, plan)
         if overwrite:
             _empty(folder)
         found = _read_plan(folder)
@@ -194,12 +220,80 @@ def claim_output(
                 f"{folder} was made with {_first_difference(found, plan)}; pass --overwrite-output to replace it"
             )
         if found is not None and manifest_path.exists():
-            yield Output(folder, plan, "complete", json.loads(manifest_path.read_text(encoding="utf-8")))
-            return
+            manifest = read_manifest(folder)
+            damaged = find_damage(folder, manifest.get("files", {}))
+            if not damaged:
+                yield Output(folder, plan, "complete", manifest)
+                return
+            _take_back(folder, damaged)
         remove_leftovers(folder)
         if found is None:
             write_json(folder / PLAN_NAME, plan)
         yield Output(folder, plan, "new" if found is None else "continue")
+
+
+def check_apart(folder: Path, reads: Iterable[str | Path]) -> None:
+    """Raise where an output folder is an input, lies in one, or holds one: writing or emptying it would spoil both."""
+    written = folder.resolve()
+    for name in reads:
+        read = Path(name).resolve()
+        if read == written:
+            raise LedgerError(f"{folder} is also what this run reads; choose another output folder")
+        if read.is_relative_to(written) or written.is_relative_to(read):
+            raise LedgerError(
+                f"the output folder {folder} and the input {name} lie in one another; choose another output folder"
+            )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a finished folder says of itself.
+
+    Raises:
+        LedgerError: Its manifest.json is damaged.
+    """
+    path = folder / MANIFEST_NAME
+    manifest = _read_object(path)
+    if not all(isinstance(manifest.get(key), dict) for key in ("plan", "summary")):
+        raise LedgerError(f"{path} is damaged: it holds no plan and summary; {_REMAKE}")
+    return manifest
+
+
+def list_entries(folder: Path) -> list[str]:
+    """All that an output folder holds, but its own papers."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in (LOCK_NAME, PLAN_NAME, MANIFEST_NAME))
+
+
+def check_whole(folder: Path, advice: str) -> None:
+    """Raise where a finished folder lost files since; `advice` says how they are made again."""
+    damaged = find_damage(folder, read_manifest(folder).get("files", {}))
+    if damaged:
+        raise LedgerError(f"{folder} is not whole: {_list(damaged)} missing or of another size; {advice}")
+
+
+def _take_back(folder: Path, damaged: Sequence[str]) -> None:
+    """A complete folder that is not whole is an unfinished one, without the files that are half there."""
+    print(f"{folder} was complete, but {_list(damaged)} missing or of another size; made again", flush=True)
+    (folder / MANIFEST_NAME).unlink()
+    for name in damaged:
+        if (folder / name).is_file():
+            (folder / name).unlink()
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more are"
+
+
+def _check_owner(folder: Path, plan: dict[str, Any]) -> None:
+    """Raise where another tool's output is in the folder, also where it is to be overwritten."""
+    try:
+        found = _read_plan(folder) or {}
+    except LedgerError:
+        return  # nobody's plan: refused as such, or overwritten
+    owner, tool = (one.get("tool", one.get("stage")) for one in (found, plan))
+    if owner and tool and owner != tool:
+        raise LedgerError(
+            f"{folder} holds the output of another tool ({owner}, this is {tool}); choose another output folder"
+        )
 
 
 @contextlib.contextmanager
@@ -217,12 +311,17 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _read_plan(folder: Path) -> dict[str, Any] | None:
     path = folder / PLAN_NAME
-    if not path.exists():
-        return None
+    return _read_object(path) if path.exists() else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise LedgerError(f"{path} is not JSON ({error}); pass another output folder, or remove this one") from error
+        raise LedgerError(f"{path} is not JSON ({error}); {_REMAKE}") from error
+    if not isinstance(value, dict):
+        raise LedgerError(f"{path} is damaged: it holds {_short(value)}, not an object; {_REMAKE}")
+    return value
 
 
 def _empty(folder: Path) -> None:

@@ -94,7 +94,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     overwrite = options.overwrite_output and not options.rescore
-    with claim_output(options.output_dir, planned.plan, overwrite=overwrite) as output:
+    with claim_output(options.output_dir, planned.plan, overwrite=overwrite, reads=_list_reads(options)) as output:
         if output.is_complete and not options.rescore:
             metrics = read_metrics(output.folder)
             return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
@@ -121,6 +121,12 @@ def describe_machine(options: EvaluateOptions) -> str:
     from evaluation.engine import describe_device
 
     return describe_device(options.device)
+
+
+def _list_reads(options: EvaluateOptions) -> list[Path]:
+    """What must not be written over: the rows, the truth, and the model where it is a folder here."""
+    named = [options.test_data, options.truth, options.train_truth, Path(options.model), Path(options.base_model)]
+    return [path for path in named if path is not None and path != Path() and path.exists()]
 
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:

@@ -27,7 +27,7 @@ from data_prep.synthetic.layout import (
 )
 from data_prep.synthetic.motion import Motion
 from driving.errors import DrivingError
-from driving.ledger import claim_output, write_atomically
+from driving.ledger import claim_output, list_entries, write_atomically
 
 FORMAT_VERSION = 2  # raise when the bytes of the same plan change
 
@@ -97,7 +97,7 @@ def write_dataset(
         if layout == "hub":
             write_index(Path(root), plans, seed, presence)
             remove_waiting(Path(root))
-        output.finish({"clips": len(plans)})
+        output.finish({"clips": len(plans)}, list_entries(Path(root)))
     return summary
 
 

@@ -144,9 +144,12 @@ def test_a_folder_of_somebody_else_is_refused(recordings):
     assert Path("out/thesis.txt").read_text() == "chapter 1"
 
 
-@pytest.mark.parametrize("output", ["rec", "rec/segments", "."])
-def test_segments_among_the_recordings_are_refused(recordings, output):
-    with pytest.raises(DrivingError, match="lie in one another; keep them apart"):
+@pytest.mark.parametrize(
+    "output, complaint",
+    [("rec", "rec is also what this run reads"), ("rec/segments", "lie in one another"), (".", "lie in one another")],
+)
+def test_segments_among_the_recordings_are_refused(recordings, output, complaint):
+    with pytest.raises(LedgerError, match=f"{complaint}.* choose another output folder"):
         cut(output, overwrite_output=True)
     assert (recordings / "a.mp4").is_file()
 
@@ -254,3 +257,13 @@ def test_probing_a_segment_tells_what_the_row_says(recordings):
     row = read_rows()[0]
     info = probe_video(VideoAddress(row["video_path"]))
     assert (info.num_frames, info.height, info.width) == (row["num_frames"], row["height"], row["width"])
+
+
+def test_a_segment_that_is_gone_is_cut_again(recordings, capsys):
+    cut()
+    before = read_tree(Path("out"))
+    Path("out/video_segments/b_seg_01.mp4").unlink()
+    Path("out/video_segments/c_seg_00.mp4").write_bytes(b"")
+    assert cut().num_segments == 9
+    assert "video_segments/b_seg_01.mp4 and 1 more are missing or of another size" in capsys.readouterr().out
+    assert read_tree(Path("out")) == before

@@ -201,3 +201,32 @@ def test_the_last_line_counts_the_records(tmp_path, capsys):
     make_dataset(tmp_path, [make_row(side, s, split=side) for side in ("train", "val", "test") for s in range(3)])
     assert main(["--dataset-dir", str(tmp_path / "dataset"), "--output_dir", str(tmp_path / "t")]) == 0
     assert capsys.readouterr().out == f"3 train, 3 val, 3 test records written to {tmp_path / 't'}\n"
+
+
+def test_a_dataset_that_lost_a_split_is_refused_and_made_again(tmp_path, capsys):
+    import shutil
+
+    rows = make_rows(20)
+    convert(tmp_path, rows)
+    before = read_tree(tmp_path / "dataset")
+    shutil.rmtree(tmp_path / "dataset" / "test")
+    with pytest.raises(LedgerError, match="dataset is not whole: test/data.* and 2 more are .*; run prepare_huggingf"):
+        run(ConvertOptions(dataset_dir=tmp_path / "dataset", output_dir=tmp_path / "training"))
+    make_dataset(tmp_path, rows)
+    assert "was complete, but test/data" in capsys.readouterr().out
+    assert read_tree(tmp_path / "dataset") == before
+
+
+def test_a_training_file_cut_short_is_written_again(tmp_path):
+    folder = convert(tmp_path, make_rows(20))
+    before = read_tree(folder)
+    (folder / "val.json").write_text("[")
+    assert "written to" in run(ConvertOptions(dataset_dir=tmp_path / "dataset", output_dir=folder))["message"]
+    assert read_tree(folder) == before
+
+
+def test_the_dataset_is_not_converted_into_itself(tmp_path):
+    dataset_dir = make_dataset(tmp_path, make_rows(20))
+    with pytest.raises(LedgerError, match="also what this run reads"):
+        run(ConvertOptions(dataset_dir=dataset_dir, output_dir=dataset_dir, overwrite_output=True))
+    assert (dataset_dir / "dataset.json").is_file()
