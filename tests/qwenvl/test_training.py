@@ -160,7 +160,9 @@ def test_more_steps_continue_a_finished_run(two_ways, tmp_path, capsys):
     longer = [str(copy) if part == str(broken) else part for part in command]
     longer[longer.index("--max_steps") + 1] = "8"
     assert run(longer) == 0
-    assert f"continuing from {copy / 'checkpoint-7'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"continuing from {copy / 'checkpoint-7'}" in said
+    assert f"{copy} was planned for 7 steps and now goes to 8; the learning rate follows the new schedule" in said
     assert steps_and_losses(copy)[-1][0] == 8
 
 
@@ -233,6 +235,17 @@ def test_a_change_of_the_pixels_is_refused_by_its_own_name(two_ways):
     _, _, command = two_ways
     with pytest.raises(LedgerError, match="made with preprocessing.video_max_frames = 32, this run asks for 20;"):
         run([*command, "--video_max_frames", "20"])
+
+
+def test_another_number_of_threads_is_refused_by_name(two_ways):
+    _, _, command = two_ways
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        with pytest.raises(LedgerError, match=f"OMP_NUM_THREADS = {before}, this run asks for {before + 1}"):
+            run(command)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_workers_and_a_frame_cache_change_nothing(two_ways, tiny_model, training_json, tmp_path):

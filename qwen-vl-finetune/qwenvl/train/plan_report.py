@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from qwenvl.data.preview import describe_sample, format_sample
 from qwenvl.train.argument import TrainPlan
 
-FREE_KEYS = "epochs, max_steps, saving, logging, workers"
+PLAN_FACTS_NAME = "train_plan.json"
 
 
 def count_steps(num_rows: int, plan: TrainPlan) -> tuple[int, int]:
@@ -17,6 +21,18 @@ def count_steps(num_rows: int, plan: TrainPlan) -> tuple[int, int]:
     num_batches = -(-num_rows // (run.per_device_train_batch_size * plan.num_processes))
     per_epoch = max(1, -(-num_batches // run.gradient_accumulation_steps))
     return per_epoch, run.max_steps if run.max_steps > 0 else -(-int(per_epoch * run.num_train_epochs * 1000) // 1000)
+
+
+def say_other_steps(plan: TrainPlan, total_steps: int) -> None:
+    """Print that a run that is continued has been given another number of steps: its schedule bends there."""
+    path = Path(plan.run.output_dir) / PLAN_FACTS_NAME
+    planned = json.loads(path.read_text(encoding="utf-8"))["total_steps"] if path.exists() else total_steps
+    if planned != total_steps:
+        print(
+            f"{plan.run.output_dir} was planned for {planned:,} steps and now goes to {total_steps:,}; "
+            "the learning rate follows the new schedule from here on",
+            flush=True,
+        )
 
 
 def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, str]) -> dict[str, Any]:
@@ -38,6 +54,8 @@ def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, s
         "lr_scheduler": str(getattr(run.lr_scheduler_type, "value", run.lr_scheduler_type)),
         **{name: getattr(run, name) for name in optimizer},
         "seed": run.seed,
+        # Sums are split over the threads: another number of them gives other bits.
+        **({"OMP_NUM_THREADS": torch.get_num_threads()} if run.device.type == "cpu" else {}),
         "batch_size": run.per_device_train_batch_size,
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "world_size": run.world_size,

@@ -22,7 +22,7 @@ from qwenvl.train.argument import TrainPlan
 from qwenvl.train.fast_vision import speed_up_vision
 from qwenvl.train.loss import use_supervised_rows
 from qwenvl.train.parts import count_parameters
-from qwenvl.train.plan_report import describe_run, format_plan
+from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
 from qwenvl.train.tuning import apply_tuning
 
 CACHE_LIMIT_BYTES = 2 * 2**30
@@ -64,7 +64,7 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
     )
     say(plan, format_plan(facts, sample, processor.tokenizer))
     if plan.run.process_index == 0 and not plan.run.dry_run:
-        write_json(Path(plan.run.output_dir) / "train_plan.json", facts)
+        write_json(Path(plan.run.output_dir) / PLAN_FACTS_NAME, facts)
     return model, dataset
 
 

@@ -36,7 +36,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.data.rows import load_rows
     from qwenvl.train import checkpoints, loading
     from qwenvl.train.argument import parse_plan
-    from qwenvl.train.plan_report import count_steps, plan_identity
+    from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
     from qwenvl.train.prepare import prepare_run, say
     from qwenvl.train.result import read_groups
     from qwenvl.train.stopping import STOPPED_CODE
@@ -60,6 +60,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say(plan, f"{output_dir} is already finished ({total_steps:,} steps); nothing to do")
             return 0
         if is_main:
+            say_other_steps(plan, total_steps)
             _open_ledger(output_dir / LEDGER_NAME, rows, plan.data.max_bad_fraction)
         if plan.run.resume_from_checkpoint:
             resume_from, passed_over = checkpoints.find_asked(Path(plan.run.resume_from_checkpoint), identity), []
@@ -75,9 +76,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
             summary = _fit(plan, model, dataset, identity, groups, resume_from, callbacks)
             if summary is None:
-                say(
-                    plan, f"stopped as asked, with a checkpoint in {output_dir}; run the same command again to continue"
-                )
+                say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
         if is_main:
             output.finish(summary)
@@ -136,8 +135,12 @@ def _fit(
     )
     if resume_from is not None:
         say(plan, f"continuing from {resume_from}")
-    with bars_on_terminals_only():
+    stopping = StopOnRequest()
+    trainer.add_callback(stopping)
+    with bars_on_terminals_only(), stopping:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+        if stopping.has_stopped:
+            return None
         trainer.save_result()
     trainer.accelerator.wait_for_everyone()
     return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(trainer.skips))

@@ -1,0 +1,54 @@
+"""Being asked to stop: SIGTERM ends the run after the step it is in, with a checkpoint behind it.
+
+SIGTERM on any rank ──flag──▶ end of step: all ranks agree ──▶ checkpoint ──▶ exit code 143, to be continued
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import torch
+import transformers
+
+STOPPED_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
+
+
+class StopOnRequest(transformers.TrainerCallback):
+    """Turns SIGTERM into a checkpoint and an end that all ranks take at the same step, while it is entered.
+
+    Attributes:
+        has_stopped: the run ended before its last step because it was asked to.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.has_stopped = False
+        self._before: Any = None
+
+    def __enter__(self) -> StopOnRequest:
+        if threading.current_thread() is threading.main_thread():  # Python takes signals in no other
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.is_asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._agree(args) and state.global_step < state.max_steps:
+            self.has_stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def _agree(self, args: Any) -> bool:
+        """Whether any rank was asked: one that stops alone would leave the others waiting."""
+        if args.world_size == 1:
+            return self.is_asked
+        asked = torch.tensor(int(self.is_asked), device=args.device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        return bool(asked.item())
