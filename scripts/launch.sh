@@ -19,10 +19,19 @@ count_gpus() {
   fi
 }
 
+check_count() {
+  if [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: $1=$2 is not a whole number of at least 1" >&2
+    exit 1
+  fi
+}
+
 launch() {
   local num_gpus processes
   num_gpus=$(count_gpus)
   processes=${NPROC_PER_NODE:-$((num_gpus > 0 ? num_gpus : 1))}
+  check_count NPROC_PER_NODE "$processes"
+  check_count NNODES "${NNODES:-1}"
 
   # Threads that wait must sleep: on shared cores spinning ones make a step a hundred times slower.
   export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
@@ -54,6 +63,10 @@ launch() {
       --master_port "${MASTER_PORT:-29500}")
   fi
   local command
+  # Time to finish a step and write a checkpoint after SIGTERM, where this torchrun can be told so.
+  if grep -qs -e --shutdown-timeout .venv/lib/python3*/site-packages/torch/distributed/run.py; then
+    where+=(--shutdown-timeout 600)
+  fi
   # One process that sees several GPUs would split each batch over them; torchrun gives it one.
   if ((processes > 1 || num_gpus > 1 || ${NNODES:-1} > 1)); then
     command=("$(launch_bin torchrun)" "${where[@]}" --nproc_per_node "$processes" -m qwenvl.train.train_qwen)

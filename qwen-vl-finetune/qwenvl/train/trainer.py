@@ -21,6 +21,7 @@ from qwenvl.data.dummies import build_dummies, list_kinds
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
+from qwenvl.train.disk import explain_failed_save
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
 from qwenvl.train.samplers import EpochBatches, EpochLoader
@@ -146,22 +147,24 @@ class DrivingTrainer(transformers.Trainer):
         if self.args.should_save and folder.exists():
             shutil.rmtree(folder)  # half written or damaged; its marker must not vouch for the files of this one
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
-            checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
-            checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
+        with explain_failed_save(folder):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+                checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
+                checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
         self.accelerator.wait_for_everyone()
 
     def save_result(self) -> None:
         """The finished weights or adapter, with everything evaluation needs, into the run's own folder."""
-        self.save_model(self.args.output_dir)
-        if self.args.should_save:
-            folder = Path(self.args.output_dir)
-            checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
-            if not self.ledger_path.exists():
-                write_ledger(self.ledger_path, [])
+        folder = Path(self.args.output_dir)
+        with explain_failed_save(folder):
+            self.save_model(self.args.output_dir)
+            if self.args.should_save:
+                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+                if not self.ledger_path.exists():
+                    write_ledger(self.ledger_path, [])
 
 
 def plan_parameter_groups(model: Any, args: TrainingArguments, decayed: set[str]) -> list[dict[str, Any]]:

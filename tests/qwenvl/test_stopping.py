@@ -1,0 +1,86 @@
+"""A run that is asked to stop, or whose disk fills up, is continued as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+torch = pytest.importorskip("torch")
+import transformers  # noqa: E402
+
+from driving.errors import LedgerError  # noqa: E402
+from qwenvl.train.disk import explain_failed_save  # noqa: E402
+from qwenvl.train.train_qwen import run  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+
+def command(tiny_model, training_json, output_dir) -> list[str]:
+    return [
+        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
+        "--per_device_train_batch_size", "2", "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none",
+        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", "--lora_enable", "True",
+        "--max_steps", "4", "--save_steps", "2", "--lora_r", "4",
+    ]  # fmt: skip
+
+
+def weights_of(folder) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
+class AskToStop(transformers.TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 2:  # the third step begins
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, training_json, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run(command(tiny_model, training_json, folder)) == 0
+    return weights_of(folder)
+
+
+def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on_to_the_same_bits(
+    whole, tiny_model, training_json, tmp_path, capsys
+):
+    argv = command(tiny_model, training_json, tmp_path / "run")
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(argv, callbacks=[AskToStop()]) == 143
+    assert "stopped as asked; run the same command again to continue from" in capsys.readouterr().out
+    assert (tmp_path / "run/checkpoint-3/complete.json").exists()
+    assert not (tmp_path / "run/manifest.json").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert run(argv) == 0
+    assert "continuing from" in capsys.readouterr().out
+    found = weights_of(tmp_path / "run")
+    assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
+
+
+def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_the_run_goes_on_to_the_same_bits(
+    whole, tiny_model, training_json, tmp_path, monkeypatch
+):
+    argv = command(tiny_model, training_json, tmp_path / "run")
+    save = torch.save
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", lambda value, path, *a, **k: save(value, "/dev/full"))
+        with pytest.raises(LedgerError, match="the disk is full while writing .*checkpoint-2; make room and run"):
+            run(argv)
+    assert run(argv) == 0
+    found = weights_of(tmp_path / "run")
+    assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
+
+
+@pytest.mark.parametrize("num_values", [10, 1_000_000])
+def test_torch_on_a_full_disk_is_one_line(num_values, tmp_path):
+    with pytest.raises(LedgerError, match="the disk is full"), explain_failed_save(tmp_path):
+        torch.save({"a": torch.zeros(num_values)}, "/dev/full")
+
+
+def test_another_error_while_saving_stays_what_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="shape"), explain_failed_save(tmp_path):
+        raise RuntimeError("shape")
