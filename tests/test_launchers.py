@@ -143,6 +143,20 @@ def test_a_dry_run_plans_for_all_processes_of_all_machines(repository, tiny_mode
     assert "steps            6 (2 an epoch, 3 epochs)" in said
 
 
+@pytest.mark.parametrize(("name", "value"), [("NPROC_PER_NODE", "abc"), ("NPROC_PER_NODE", "0"), ("NNODES", "two")])
+def test_a_count_that_is_none_is_refused_in_one_line(repository, name, value):
+    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    done = subprocess.run(
+        [str(repository / RECIPES[0])],
+        env={**kept, "DRY_RUN": "command", name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"error: {name}={value} is not a whole number of at least 1\n"
+
+
 def test_several_machines_need_a_rank_and_an_address(repository):
     nodes = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
     flags = flags_of(command_of(dry_run(repository, "train_physical_ai.sh", **nodes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,32 @@ def test_the_answer_format_is_read_from_beside_the_training_json(tmp_path):
     (tmp_path / "dataset.json").write_text("[")
     with pytest.raises(RecordError, match="dataset.json is not a JSON object"):
         read_answer_format(tmp_path)
+
+
+def test_a_byte_order_mark_in_front_of_a_training_json_is_no_fault(tmp_path):
+    (tmp_path / "train.json").write_text(json.dumps([row("a.mp4")]), encoding="utf-8-sig")
+    assert read_records(tmp_path / "train.json") == [row("a.mp4")]
+
+
+def test_a_folder_in_place_of_a_training_json_is_named(tmp_path):
+    with pytest.raises(RecordError, match=f"{tmp_path} is a folder; give the training JSON in it"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"frame_indices": []}, r"a: frame_indices \[\] must be a list of frame numbers, at least one"),
+        ({"frame_indices": [-1]}, r"a: frame_indices \[-1\] must be"),
+        ({"video_start": "x", "video_end": 2.0}, "a: video_start 'x' is not a number of seconds"),
+        ({"video": "v" * 5000}, "v{120}... cannot be looked for: File name too long .5,000 characters"),
+    ],
+)
+def test_a_row_that_cannot_choose_its_frames_is_in_the_ledger(draw, tmp_path, more, reason):
+    draw(tmp_path / "a.mp4", 10, 64, 96, shade=20)
+    good, bad = {**row("a.mp4"), "id": "good"}, {**row("a.mp4"), **more}
+    (tmp_path / "train.json").write_text(json.dumps([good, bad]))
+    rows = load_rows([DatasetUse("mine", tmp_path / "train.json", tmp_path)], 42)
+    assert [record["id"] for record in rows.records] == ["good"]
+    (skip,) = rows.skips
+    assert re.match(reason, skip.reason)

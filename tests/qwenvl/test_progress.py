@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch")
-from qwenvl.train.progress import format_step, sum_train_seconds  # noqa: E402
+from qwenvl.train.progress import LogFile, format_step, sum_train_seconds  # noqa: E402
 from qwenvl.train.quiet import HARMLESS, bars_on_terminals_only, drop_harmless_messages  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -31,6 +32,13 @@ def test_seconds_of_a_run_in_one_go_are_those_of_its_last_line(tmp_path):
 
 def test_seconds_of_a_continued_run_are_those_of_both_parts(tmp_path):
     assert sum_train_seconds(write_log(tmp_path / "log", [1.0, 2.5, 0.5, 3.0])) == 2.5 + 3.0
+
+
+def test_the_log_never_holds_nan(tmp_path):
+    arguments, state = SimpleNamespace(output_dir=tmp_path), SimpleNamespace(is_world_process_zero=True, global_step=3)
+    LogFile().on_log(arguments, state, None, {"loss": 1.5, "grad_norm": float("nan"), "rate": float("inf")})
+    line = json.loads((tmp_path / "training_log.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (line["step"], line["loss"], line["grad_norm"], line["rate"]) == (3, 1.5, None, None)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -96,7 +96,7 @@ def _parse_one(entry: str, known: dict[str, dict[str, str]]) -> DatasetUse:
     if name in known:
         found = known[name]
         return DatasetUse(name, Path(found["annotation_path"]), Path(found.get("data_path", "")), percent)
-    if name.endswith(_ANNOTATION_SUFFIXES) or "/" in name:
+    if name.endswith(_ANNOTATION_SUFFIXES) or "/" in name or Path(name).is_dir():
         return DatasetUse(name, Path(name), Path(""), percent)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
     raise DrivingError(

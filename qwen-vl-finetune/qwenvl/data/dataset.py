@@ -24,6 +24,7 @@ from qwenvl.data.pixels import plan_image_size, plan_num_frames, plan_video_size
 from qwenvl.data.preprocessing import Preprocessing
 
 Record = dict[str, Any]
+LONGEST_SHOWN = 120  # characters of a path in a message
 FRAME_TOLERANCE = 0.75  # of a frame interval, as when segments are cut
 NOMINAL_RATE_TOLERANCE = 0.05  # a 9.62 Hz camera read at 10 fps stands on the 10 fps grid, in time stamps too
 
@@ -43,7 +44,9 @@ def read_records(path: Path) -> list[Record]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
+    except IsADirectoryError:
+        raise RecordError(f"{path} is a folder; give the training JSON in it, such as {path / 'train.json'}") from None
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist; ./convert_to_training_format.py writes it") from None
     except UnicodeDecodeError as error:
@@ -74,8 +77,12 @@ def find_media(path: str, folders: Sequence[Path]) -> Path:
     else:
         candidates = list(dict.fromkeys(Path(folder) / path for folder in [*folders, Path()]))
     for candidate in candidates:
-        if candidate.exists():
-            return candidate
+        try:
+            if candidate.exists():
+                return candidate
+        except OSError as error:
+            shown = path if len(path) <= LONGEST_SHOWN else path[:LONGEST_SHOWN] + "..."
+            raise VideoError(f"{shown} cannot be looked for: {error.strerror} ({len(path):,} characters)") from error
     looked = ", ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
     raise VideoError(f"{path} is not there (looked in {looked}); cut the segments again, or set the data path")
 
@@ -87,9 +94,24 @@ def check_static(record: Record, folders: Sequence[Path]) -> None:
         RecordError, VideoError: The reason, for the ledger.
     """
     check_record(record)
+    _check_window(record)
     for kind in ("video", "image"):
         for path in media_paths(record, kind):
             find_media(path, folders)
+
+
+def _check_window(record: Record) -> None:
+    """Raise unless video_start, video_end and frame_indices, where given, can choose frames."""
+    name = record_name(record)
+    for key in ("video_start", "video_end"):
+        value = record.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise RecordError(f"{name}: {key} {str(value)[:80]!r} is not a number of seconds")
+    listed = record.get("frame_indices")
+    if listed is not None and (
+        not isinstance(listed, list) or not listed or not all(type(index) is int and index >= 0 for index in listed)
+    ):
+        raise RecordError(f"{name}: frame_indices {str(listed)[:80]} must be a list of frame numbers, at least one")
 
 
 def read_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[Path] = ()) -> list[Clip]:

@@ -7,6 +7,7 @@ on_log ──▶ "step 12/300  loss 1.234  lr 1.0e-04  8.5 s"     screen, above 
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import transformers
 from tqdm import tqdm
 from transformers.trainer_callback import ProgressCallback
 
-from driving.ledger import write_text
+from driving.ledger import dump_json, write_text
 
 LOG_NAME = "training_log.jsonl"
 
@@ -78,7 +79,15 @@ class LogFile(transformers.TrainerCallback):
             path.parent.mkdir(parents=True, exist_ok=True)
             elapsed_s = round(time.monotonic() - self.started_s, 3)
             with path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"step": state.global_step, **logs, "elapsed_s": elapsed_s}) + "\n")
+                line = {"step": state.global_step, **replace_nonfinite(logs), "elapsed_s": elapsed_s}
+                handle.write(dump_json(line) + "\n")
+
+
+def replace_nonfinite(logs: dict[str, Any]) -> dict[str, Any]:
+    """None for NaN and infinities, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in logs.items()
+    }
 
 
 def _read_step(line: str) -> float:
