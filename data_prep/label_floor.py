@@ -91,23 +91,28 @@ def read_floor_input(path: Path, max_segments: int = 0) -> FloorInput:
     from data_prep.segment_table import open_segments
 
     table = open_segments(path)
-    rows = table.read_rows(("targets", "future_pose", "fps"))
-    usable = [place for place, target in enumerate(rows["targets"]) if target is not None and len(target)]
-    if not usable:
+    lengths = table.count_labels()
+    usable = np.flatnonzero(lengths)
+    if not len(usable):
         raise DrivingError(f"no segment of {table.path} has labels; a floor needs ego motion")
-    lengths = {len(rows["targets"][place]) for place in usable}
-    rates = {float(rows["fps"][place]) for place in usable}
-    if len(lengths) > 1 or len(rates) > 1:
+    rates = {float(rate) for rate in table.read_rows(("fps",))["fps"]}
+    if len(np.unique(lengths[usable])) > 1 or len(rates) > 1:
         raise DrivingError(
-            f"segments of {table.path} hold {sorted(lengths)} pairs at {sorted(rates)} Hz; give those of one run"
+            f"segments of {table.path} hold {np.unique(lengths[usable]).tolist()} pairs at {sorted(rates)} Hz; "
+            "give those of one run"
         )
     if max_segments and len(usable) > max_segments:
-        usable = [usable[place] for place in np.linspace(0, len(usable) - 1, max_segments).round().astype(int)]
-    num_pairs = lengths.pop()
-    targets = np.array([rows["targets"][place] for place in usable], dtype=np.float64)
-    future = np.array([rows["future_pose"][place][: num_pairs + 1] for place in usable], dtype=np.float64)
+        usable = usable[np.linspace(0, len(usable) - 1, max_segments).round().astype(int)]
+    num_pairs = int(lengths[usable[0]])
+    is_wanted = np.isin(np.arange(table.num_rows), usable).tolist()
+    targets, future = [], []
+    for part in table.iter_tables(is_wanted, ("targets", "future_pose")):
+        targets += part["targets"].to_pylist()
+        future += [poses[: num_pairs + 1] for poses in part["future_pose"].to_pylist()]
     duration_s = table.read_plan().get("duration", num_pairs / rates.pop())
-    return FloorInput(targets, future[..., :3], num_pairs / duration_s)
+    return FloorInput(
+        np.array(targets, dtype=np.float64), np.array(future, dtype=np.float64)[..., :3], num_pairs / duration_s
+    )
 
 
 def compute_floor(

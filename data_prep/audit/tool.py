@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from data_prep.audit.samples import Samples
     from driving.recording import Recording, RecordingRef, Source
 
+MAX_AUDITED_SEGMENTS = 20_000
 CHECKS = (
     "recordings open", "ego timestamps", "ego rate", "ego gaps", "quaternion norm", "pose axes", "velocity frame",
     "curvature column", "camera frames", "shared clock", "camera clock", "labels",
@@ -199,22 +200,34 @@ def _read_labels(path: Path) -> dict[str, SegmentLabels]:
     from data_prep.segment_table import open_segments
 
     table = open_segments(path)
-    rows = table.read_rows(("clip_uuid", "start_second", "fps", "num_frames", "targets"))
+    rows = table.read_rows(("clip_uuid", "start_second", "fps", "num_frames"))
     plan = table.read_plan()
     places: dict[str, list[int]] = {}
-    for place, (clip_id, target) in enumerate(zip(rows["clip_uuid"], rows["targets"], strict=True)):
-        if target is not None and len(target):
-            places.setdefault(clip_id, []).append(place)
+    for place in np.flatnonzero(table.count_labels()).tolist():
+        places.setdefault(rows["clip_uuid"][place], []).append(place)
+    places = _thin(places, MAX_AUDITED_SEGMENTS)
+    wanted = sorted(place for chosen in places.values() for place in chosen)
+    parts = table.iter_tables(np.isin(np.arange(table.num_rows), wanted).tolist(), ("targets",))
+    read = (target for part in parts for target in part["targets"].to_pylist())
+    targets = {place: np.array(target, dtype=np.float64) for place, target in zip(wanted, read, strict=True)}
     return {
         clip_id: SegmentLabels(
             start_s=np.array([rows["start_second"][place] for place in chosen], dtype=np.float64),
-            targets=[np.array(rows["targets"][place], dtype=np.float64) for place in chosen],
+            targets=[targets[place] for place in chosen],
             fps=float(rows["fps"][chosen[0]]),
             duration_s=plan.get("duration", rows["num_frames"][chosen[0]] / rows["fps"][chosen[0]]),
             curvature=plan.get("curvature", "pose"),
         )
         for clip_id, chosen in places.items()
     }
+
+
+def _thin(places: dict[str, list[int]], max_segments: int) -> dict[str, list[int]]:
+    """Fewer segments where there are very many: evenly chosen ones of each recording, at least one."""
+    if sum(map(len, places.values())) <= max_segments:
+        return places
+    num_each = max(1, max_segments // len(places))
+    return {clip_id: chosen[:: -(-len(chosen) // num_each)] for clip_id, chosen in places.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from data_prep.label_floor import (
     main,
     read_floor_input,
 )
+from data_prep.segment_table import SegmentTable
 from driving.errors import DrivingError, SourceError
 
 
@@ -123,6 +124,19 @@ def test_segments_are_thinned_evenly(tmp_path):
     index = write_index(tmp_path / "segments.parquet", [(float(speed), 0.0) for speed in range(11)])
     chosen = read_floor_input(index, max_segments=3).targets[:, 0, 0]
     np.testing.assert_array_equal(chosen, [0.0, 5.0, 10.0])
+
+
+def test_only_the_chosen_segments_become_python_lists(tmp_path, monkeypatch):
+    index = write_index(tmp_path / "segments.parquet", [(float(speed), 0.0) for speed in range(11)])
+    taken, whole = [], SegmentTable.iter_tables
+
+    def watch(table, is_wanted, columns=None):
+        taken.append(sum(is_wanted))
+        return whole(table, is_wanted, columns)
+
+    monkeypatch.setattr(SegmentTable, "iter_tables", watch)
+    read_floor_input(index, max_segments=3)
+    assert taken == [3]
 
 
 def test_segments_without_labels_have_no_floor(tmp_path):
