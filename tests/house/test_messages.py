@@ -33,8 +33,8 @@ TOOLS = {
     "qwenvl.tiny_model": ["TinyModelOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
 }
-# uv's and torchrun's own; what transformers 5 dropped, named to say what became of it; and "every value follows its --flag".
-OTHERS = {"extra", "nproc_per_node", "save_safetensors", "warmup_ratio", "logging_dir", "flag"}
+# uv's, torchrun's and argparse's own; what transformers 5 dropped, named to say what became of it; a placeholder.
+OTHERS = {"extra", "nproc_per_node", "save_safetensors", "warmup_ratio", "logging_dir", "flag", "help"}
 OTHER_SCRIPTS = {"zero_to_fp32.py"}  # which DeepSpeed puts into its checkpoints
 
 
