@@ -263,3 +263,21 @@ def test_a_row_that_cannot_choose_its_frames_is_in_the_ledger(draw, tmp_path, mo
     assert [record["id"] for record in rows.records] == ["good"]
     (skip,) = rows.skips
     assert re.match(reason, skip.reason)
+
+
+def test_a_training_json_of_an_index_cut_is_named_where_the_plain_one_is_asked_for(tmp_path):
+    (tmp_path / "train.index.json").write_text("[]")
+    with pytest.raises(RecordError, match=r"train.json does not exist; there is .*train.index.json, name that"):
+        read_records(tmp_path / "train.json")
+
+
+def test_datasets_of_two_answer_formats_are_refused_by_name(draw, tmp_path):
+    uses = []
+    for name, num_pairs in (("ten", 10), ("thirty", 30)):
+        draw(tmp_path / name / "a.mp4", 4, 64, 96, shade=20)
+        (tmp_path / name / "train.json").write_text(json.dumps([row("a.mp4")]))
+        (tmp_path / name / "dataset.json").write_text(json.dumps({"answer_format": {"num_pairs": num_pairs}}))
+        uses.append(DatasetUse(name, tmp_path / name / "train.json", Path("")))
+    with pytest.raises(RecordError, match=r"ten asks for answers as .*10.*, thirty as .*30"):
+        load_rows(uses, seed=1)
+    assert load_rows([uses[0], uses[0]], seed=1).answer_format == {"num_pairs": 10}

@@ -281,6 +281,17 @@ def test_too_many_bad_samples_stop_the_run(tiny_model, breakable, tmp_path):
         run(arguments(tiny_model, breakable, tmp_path / "run"))
 
 
+def test_bad_rows_at_the_beginning_are_passed_where_as_many_may_be_bad(tiny_model, breakable, tmp_path):
+    for index in range(6):
+        broken = breakable.parent / f"videos/0{index}.mp4"
+        broken.write_bytes(broken.read_bytes()[:200])
+    flags = ("--max_bad_fraction", "0.6", "--num_train_epochs", "1")
+    assert run(arguments(tiny_model, breakable, tmp_path / "run", *flags)) == 0
+    assert len(read_ledger(tmp_path / "run/skipped.jsonl")) == 6
+    with pytest.raises(DrivingError, match="none of the first 4 rows can be used"):
+        run(arguments(tiny_model, breakable, tmp_path / "strict"))
+
+
 def test_a_wrong_count_of_video_marks_is_in_the_ledger(tiny_model, breakable, tmp_path):
     rows = json.loads(breakable.read_text())
     rows[2]["conversations"][1]["value"] = "<video>\n<video>\nWhere?"

@@ -48,7 +48,9 @@ def read_records(path: Path) -> list[Record]:
     except IsADirectoryError:
         raise RecordError(f"{path} is a folder; give the training JSON in it, such as {path / 'train.json'}") from None
     except FileNotFoundError:
-        raise RecordError(f"{path} does not exist; ./convert_to_training_format.py writes it") from None
+        index = path.with_suffix(f".index{path.suffix}")
+        advice = f"there is {index}, name that" if index.exists() else "./convert_to_training_format.py writes it"
+        raise RecordError(f"{path} does not exist; {advice}") from None
     except UnicodeDecodeError as error:
         raise RecordError(f"{path} is not UTF-8 text ({error.reason}); it should be a training JSON") from error
     try:

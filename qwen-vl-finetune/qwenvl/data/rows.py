@@ -47,16 +47,24 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
     """Read, sample and check the rows of all datasets.
 
     Raises:
-        RecordError: A training JSON cannot be read, or no row of all is usable.
+        RecordError: A training JSON cannot be read, answers are asked for in two formats, or no row is usable.
     """
     rows = Rows()
+    first_with_format = ""
     verdicts: dict[int, Skip | None] = {}
     for use in uses:
         records = read_records(use.annotation_path)
         chosen = choose_rows(len(records), use.percent, seed, use.name)
         folders = (use.data_path, use.annotation_path.parent, Path())
         rows.num_by_name[use.name] = len(chosen)
-        rows.answer_format = rows.answer_format or read_answer_format(use.annotation_path.parent)
+        answer_format = read_answer_format(use.annotation_path.parent)
+        if rows.answer_format and answer_format and rows.answer_format != answer_format:
+            raise RecordError(
+                f"{first_with_format} asks for answers as {rows.answer_format}, {use.name} as {answer_format}; a model "
+                "is taught one format: make both datasets with the same --answer-format, --fps and --duration"
+            )
+        if answer_format and not rows.answer_format:
+            rows.answer_format, first_with_format = answer_format, use.name
         verdicts.clear()
         for index in chosen:
             record = records[index]

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from driving.errors import DrivingError
-from driving.ledger import write_json
+from driving.ledger import MIN_BAD_TO_FAIL, write_json
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.frame_cache import FrameCache
 from qwenvl.data.pixels import set_processor_budget
@@ -26,7 +26,6 @@ from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
 from qwenvl.train.tuning import apply_tuning
 
 CACHE_LIMIT_BYTES = 2 * 2**30
-NUM_FIRST_ROWS = 10
 
 
 def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
@@ -41,7 +40,7 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
         transformers_version=transformers.__version__,
     )
     dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
-    sample = _first_sample(dataset)
+    sample = _first_sample(dataset, plan.data.max_bad_fraction)
     dataset.preprocessing = _complete_preprocessing(preprocessing, processor, sample)
     dataset.cache = _plan_cache(plan, len(dataset), sample)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
@@ -68,9 +67,10 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
     return model, dataset
 
 
-def _first_sample(dataset: DrivingDataset) -> dict[str, Any]:
-    """The first row that can be used, as the loss sees it."""
-    for index in range(min(NUM_FIRST_ROWS, len(dataset))):
+def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> dict[str, Any]:
+    """The first row that can be used, as the loss sees it; looks on for as long as the run could go on."""
+    num_allowed = max(MIN_BAD_TO_FAIL, int(max_bad_fraction * len(dataset)))
+    for index in range(min(num_allowed + 1, len(dataset))):
         sample = dataset[index]
         if not isinstance(sample, BadSample):
             return sample
