@@ -18,7 +18,8 @@ import numpy as np
 
 from driving.answer_format import NOTATIONS, AnswerFormat, format_answer
 from driving.errors import DrivingError
-from driving.options import option, parse_options
+from driving.ledger import claim_output, list_entries
+from driving.options import describe_options, option, parse_options
 from driving.trajectory import Trajectory
 
 PATCH_PX, MERGE, TEMPORAL = 16, 2, 2
@@ -28,6 +29,7 @@ SPECIAL_TOKENS = (
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
+FREE_OPTIONS = ("output_dir", "overwrite_output")  # do not decide the bytes
 NUM_CORPUS_ANSWERS = 200
 # Patch filters at the start: waves up to four periods a patch; gains that bring pictures and motion to one size.
 NUM_PATCH_WAVES = 8
@@ -38,7 +40,8 @@ SUM_GAIN, DIFFERENCE_GAIN = 0.2, 1.6
 class TinyModelOptions:
     """Make a small Qwen3-VL with random weights, offline: model, tokenizer, chat template and processor files.
 
-    Writes DIR. The same flags give the same bytes; running twice replaces the files by equal ones.
+    Writes DIR. The same flags give the same bytes; running twice is safe: a finished model is kept, a half-written one
+    is made again, and a folder with anything else in it is refused.
     """
 
     output_dir: Path = option(positional=True, help="folder to write")
@@ -55,6 +58,7 @@ class TinyModelOptions:
     init_range: float = option(0.06, help="standard deviation of the random weights")
     rope_theta: float = option(10_000.0, help="base of the language model's rotary positions")
     seed: int = option(0, help="seed of the weights and of the tokenizer's corpus")
+    overwrite_output: bool = option(False, help="replace a model of other sizes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,20 +70,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_tiny_model(options: TinyModelOptions) -> int:
-    """Write the model folder; returns the number of parameters.
+    """Write the model folder, where it is not there already; returns the number of parameters.
 
     Raises:
-        DrivingError: The sizes do not fit each other.
+        DrivingError: The sizes do not fit each other, or the folder holds something else.
     """
     check_sizes(options)
-    from transformers.utils import logging
+    sizes = {name: value for name, value in describe_options(options).items() if name not in FREE_OPTIONS}
+    plan = {"tool": "make_tiny_model", **sizes}
+    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
+        if output.is_complete:
+            return output.manifest["summary"]["num_parameters"]
+        from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    tokenizer = train_tokenizer(options.vocab_size, options.seed)
-    model = build_model(options, tokenizer)
-    model.save_pretrained(options.output_dir)
-    build_processor(tokenizer).save_pretrained(options.output_dir)
-    return sum(parameter.numel() for parameter in model.parameters())
+        logging.set_verbosity_error()
+        tokenizer = train_tokenizer(options.vocab_size, options.seed)
+        model = build_model(options, tokenizer)
+        model.save_pretrained(options.output_dir)
+        build_processor(tokenizer).save_pretrained(options.output_dir)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        output.finish({"num_parameters": num_parameters}, holds=list_entries(options.output_dir))
+    return num_parameters
 
 
 def check_sizes(options: TinyModelOptions) -> None:

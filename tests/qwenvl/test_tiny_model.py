@@ -23,6 +23,22 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tiny_model,
     assert other != (tiny_model / "model.safetensors").read_bytes()
 
 
+def test_a_folder_that_it_did_not_make_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text("a real model")
+    with pytest.raises(DrivingError, match="holds files that this tool did not write .config.json"):
+        make_tiny_model(TinyModelOptions(output_dir=tmp_path, **SMALL))
+    assert (tmp_path / "config.json").read_text() == "a real model"
+
+
+def test_a_finished_model_is_kept_and_other_sizes_are_refused_by_name(tmp_path):
+    num_parameters = make_tiny_model(TinyModelOptions(output_dir=tmp_path, **SMALL))
+    before = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    assert make_tiny_model(TinyModelOptions(output_dir=tmp_path, **SMALL)) == num_parameters
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(DrivingError, match="was made with seed = 0, this run asks for 1"):
+        make_tiny_model(TinyModelOptions(output_dir=tmp_path, seed=1, **SMALL))
+
+
 def test_plain_transformers_loads_it(tiny_model):
     import transformers
 
