@@ -69,7 +69,7 @@ class SegmentOptions:
         "resized",
         choices=CUTS,
         help="resized: small files at the training frame size; copy: full resolution; index: no files, rows point into "
-        "the recordings",
+        "the recordings. With copy and index pixels are not looked at: a damaged frame is found in training",
     )
     source: str = option(AUTO, choices=SOURCE_NAMES, help="recording format; auto looks at the folder")
     camera: str = option("", help="which camera, where the format has several; default: its front camera")

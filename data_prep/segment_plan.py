@@ -19,7 +19,10 @@ from driving.recording import Recording
 from driving.sampling import choose_frames, median_rate_hz
 
 MIN_RATE_FRACTION = 0.95  # a recording may be this much slower than the rate asked for
+MAX_START_S = 3_600.0  # frames that begin further from the clock zero are on another clock (unix time, say)
+MAX_SPAN_S = 86_400.0
 MAX_JUMP_S = 2.0  # a camera that pauses for longer has a broken clock, not a dropped frame
+MAX_TIME_US = 2**62  # beyond it a window's end may not fit into int64
 EDGE = "edge"  # the stage of a skip that is no fault: camera and motion begin or end inside the segment
 EXCLUDED = "excluded"  # and of another: the dataset itself leaves the recording out
 
@@ -77,6 +80,7 @@ def plan_recording(
     check_frame_times(frame_times_us, recording.ref.recording_id)
     check_rate(frame_times_us, rules.fps, recording.ref.recording_id)
     clock_zero_us = int(frame_times_us[0]) if recording.clock_zero_us is None else recording.clock_zero_us
+    check_span(frame_times_us, clock_zero_us, recording.ref.recording_id)
     interval_us = round(float(np.median(np.diff(frame_times_us))))
     windows = plan_segments(clock_zero_us, int(frame_times_us[-1]) + interval_us, to_us(rules.duration_s))
     if not windows:
@@ -135,6 +139,25 @@ def check_frame_times(frame_times_us: np.ndarray, recording_id: str) -> None:
                 f"{recording_id}: frame times {what} after frame {row}: {frame_times_us[row] / US_PER_S:.3f} s, then "
                 f"{frame_times_us[row + 1] / US_PER_S:.3f} s"
             )
+
+
+def check_span(frame_times_us: np.ndarray, clock_zero_us: int, recording_id: str) -> None:
+    """Raise where frames begin far from the clock zero, or go on for days: one fault, not a million empty segments.
+
+    Raises:
+        VideoError: With both instants.
+    """
+    first_us, last_us = int(frame_times_us[0]), int(frame_times_us[-1])
+    if max(abs(first_us), abs(last_us)) > MAX_TIME_US or abs(first_us - clock_zero_us) > MAX_START_S * US_PER_S:
+        raise VideoError(
+            f"{recording_id}: frames begin at {first_us / US_PER_S:.3f} s, its clock zero is "
+            f"{clock_zero_us / US_PER_S:.3f} s: two clocks; write both on one"
+        )
+    if last_us - first_us > MAX_SPAN_S * US_PER_S:
+        raise VideoError(
+            f"{recording_id}: frames span {(last_us - first_us) / US_PER_S:.0f} s, a recording is at most "
+            f"{MAX_SPAN_S:.0f} s; its clock is broken, or cut it into parts"
+        )
 
 
 def check_rate(frame_times_us: np.ndarray, fps: float, recording_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from driving.errors import VideoError
 
+PNG_TAIL_BYTES = 1024  # the last chunk is IEND; a few bytes may follow it
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -23,6 +25,32 @@ def list_pictures(folder: Path) -> tuple[str, ...]:
     if all(path.stem.isdecimal() for path in files):
         files.sort(key=lambda path: int(path.stem))
     return tuple(path.name for path in files)
+
+
+def check_picture(path: Path) -> None:
+    """Raise where a picture's header, or the end of a PNG, is not there; its pixels are not looked at.
+
+    Raises:
+        VideoError: The file is missing, empty, no picture, or a PNG that is cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            num_bytes = file.seek(0, os.SEEK_END)
+            if num_bytes == 0:
+                raise VideoError(f"{path} is empty; download it again")
+            file.seek(max(0, num_bytes - PNG_TAIL_BYTES))
+            tail = file.read()
+            file.seek(0)
+            with Image.open(file) as picture:  # reads the header only
+                is_cut = picture.format == "PNG" and b"IEND" not in tail
+    except FileNotFoundError:
+        raise VideoError(f"{path} is missing; download the recording again") from None
+    except UnidentifiedImageError:
+        raise VideoError(f"{path} is not a picture; download it again") from None
+    except (OSError, SyntaxError) as error:
+        raise VideoError(f"{path} cannot be read as a picture ({error}); download it again") from error
+    if is_cut:
+        raise VideoError(f"{path} is cut short: a PNG's end is missing; download it again")
 
 
 def read_picture(path: Path) -> np.ndarray:

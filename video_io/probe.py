@@ -21,7 +21,7 @@ from driving.recording import VideoAddress
 from driving.sampling import median_rate_hz
 from video_io.address import open_address
 from video_io.mp4_boxes import read_rotation
-from video_io.pictures import read_picture
+from video_io.pictures import check_picture, read_picture
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def probe_video(address: VideoAddress) -> VideoInfo:
         order = np.argsort(pts, kind="stable")
         pts, is_key = pts[order], is_key[order]
         _check_increasing(pts, time_base, address)
-        times_us = _to_us(pts, time_base)
+        times_us = _to_us(pts, time_base, address)
     rotation = 0 if track_id is None else read_rotation(address, track_id)
     is_upright = rotation % 180 == 0
     return VideoInfo(
@@ -170,13 +170,18 @@ def _check_increasing(pts: np.ndarray, time_base: Fraction, address: VideoAddres
         )
 
 
-def _to_us(pts: np.ndarray, time_base: Fraction) -> np.ndarray:
+def _to_us(pts: np.ndarray, time_base: Fraction, address: VideoAddress) -> np.ndarray:
     """Exact: whole microseconds, rounded to nearest, without floating point."""
+    furthest = max(abs(int(pts[0])), abs(int(pts[-1])))
+    if furthest * time_base * US_PER_S >= 2**63:
+        raise VideoError(f"{address} shows a frame {float(furthest * time_base):.3g} s from zero; remux it")
     numerator, denominator = time_base.numerator * US_PER_S, time_base.denominator
     return np.array([(2 * int(p) * numerator + denominator) // (2 * denominator) for p in pts], dtype=np.int64)
 
 
 def _probe_pictures(address: VideoAddress) -> VideoInfo:
+    for name in address.frames:
+        check_picture(Path(address.path) / name)
     first = read_picture(Path(address.path) / address.frames[0])
     height, width = first.shape[:2]
     return VideoInfo(

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from data_prep.segment_plan import EDGE, SegmentRules, check_frame_times, check_rate, highest_rate, plan_recording
+from data_prep.segment_plan import (
+    EDGE,
+    SegmentRules,
+    check_frame_times,
+    check_rate,
+    check_span,
+    highest_rate,
+    plan_recording,
+)
 from driving.ego_motion import EgoMotion
 from driving.errors import DrivingError, VideoError
 from driving.recording import Recording, RecordingRef, VideoAddress
@@ -147,3 +155,25 @@ def test_a_recording_that_is_too_slow_names_the_rate_it_can_give():
 )
 def test_the_highest_rate_of_a_recording_is_whole_and_at_most_five_percent_above_it(rate_hz, highest):
     assert highest_rate(rate_hz) == highest
+
+
+@pytest.mark.parametrize("first_us", [2**60, 1_700_000_000_000_000, -(2**60), 2**63 - 4_000_000])
+def test_frames_on_another_clock_than_the_clock_zero_are_one_fault(first_us):
+    with pytest.raises(VideoError, match=r"clip: frames begin at .* s, its clock zero is 0.000 s: two clocks"):
+        plan_recording(recording(clock_zero_us=0), first_us + np.arange(30) * 100_000, rules())
+
+
+def test_frames_near_the_end_of_int64_are_one_fault_without_a_clock_zero_too():
+    with pytest.raises(VideoError, match="two clocks"):
+        plan_recording(recording(clock_zero_us=None), 2**63 - 4_000_000 + np.arange(30) * 100_000, rules())
+
+
+def test_unix_time_is_no_fault_where_the_first_frame_is_the_clock_zero():
+    frames_us = 1_700_000_000_000_000 + np.arange(30) * 100_000
+    segments, _ = plan_recording(recording(clock_zero_us=None), frames_us, rules())
+    assert [segment.frame_indices[0] for segment in segments] == [0, 10]
+
+
+def test_a_recording_of_more_than_a_day_is_one_fault():
+    with pytest.raises(VideoError, match="frames span 86401 s, a recording is at most 86400 s"):
+        check_span(np.array([0, 86_401_000_000]), 0, "clip")

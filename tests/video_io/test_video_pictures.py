@@ -38,7 +38,7 @@ def test_a_folder_without_numbers_cannot_be_cut_by_time(pictures):
 def test_a_broken_picture_is_named(pictures, tmp_path):
     path = tmp_path / "000003.png"
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(VideoError, match=r"000003\.png (cannot be read as|is not) a picture"):
+    with pytest.raises(VideoError, match=r"000003\.png (cannot be read as|is not) a picture|000003\.png is cut short"):
         decode_frames(pictures, [3])
 
 
@@ -64,3 +64,19 @@ def test_real_kitti_frames(shared_data):
     frames = read_clip(folder, fps=10, num_frames=2, frame_indices=[0, 50], size=(192, 608))
     assert frames.shape == (2, 192, 608, 3)
     assert np.array_equal(frames[..., 0], frames[..., 2])  # grey
+
+
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        (lambda data: b"", "000003.png is empty"),
+        (lambda data: data[:40], "000003.png (is not a picture|is cut short)"),
+        (lambda data: data[:-12], "000003.png is cut short: a PNG's end is missing"),
+        (lambda data: b"text", "000003.png is not a picture"),
+    ],
+)
+def test_a_damaged_picture_is_found_without_looking_at_pixels(pictures, tmp_path, damage, complaint):
+    path = tmp_path / "000003.png"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(VideoError, match=complaint):
+        probe_video(pictures)
