@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -12,6 +15,7 @@ import transformers  # noqa: E402
 
 from driving.errors import LedgerError  # noqa: E402
 from qwenvl.train.disk import explain_failed_save  # noqa: E402
+from qwenvl.train.stopping import outlive_foreign_stop  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -59,6 +63,27 @@ def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on_to_the_sa
     assert "continuing from" in capsys.readouterr().out
     found = weights_of(tmp_path / "run")
     assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
+
+
+@pytest.mark.parametrize(("is_parent", "has_ended"), [(True, True), (False, False)], ids=["parent", "group"])
+def test_a_worker_ends_when_its_own_process_says_so_and_not_with_the_group(is_parent, has_ended):
+    worker = multiprocessing.get_context("fork").Process(target=_work, daemon=True)
+    worker.start()
+    try:
+        time.sleep(0.3)
+        if is_parent:
+            worker.terminate()
+        else:
+            subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        worker.join(timeout=0.5)
+        assert (worker.exitcode == 0) == has_ended
+    finally:
+        worker.kill()
+
+
+def _work() -> None:
+    outlive_foreign_stop()
+    time.sleep(30)
 
 
 def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_the_run_goes_on_to_the_same_bits(

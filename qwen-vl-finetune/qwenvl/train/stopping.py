@@ -5,6 +5,7 @@ SIGTERM on any rank ──flag──▶ end of step: all ranks agree ──▶ c
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Any
@@ -52,3 +53,19 @@ class StopOnRequest(transformers.TrainerCallback):
         asked = torch.tensor(int(self.is_asked), device=args.device)
         torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         return bool(asked.item())
+
+
+def outlive_foreign_stop(worker_index: int = 0) -> None:
+    """Let a loader's worker be ended by its own process alone, not by a SIGTERM to the whole group.
+
+    torchrun and schedulers send SIGTERM to every process; a worker that dies of it takes its rank along in the middle
+    of the step. Only the sender tells the two apart, which a Python handler is not told.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -25,6 +25,7 @@ from qwenvl.train.disk import explain_failed_save
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
 from qwenvl.train.samplers import EpochBatches, EpochLoader
+from qwenvl.train.stopping import outlive_foreign_stop
 
 
 class DrivingTrainer(transformers.Trainer):
@@ -84,6 +85,7 @@ class DrivingTrainer(transformers.Trainer):
             batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=num_workers,
+            worker_init_fn=outlive_foreign_stop,
             persistent_workers=num_workers > 0,
             # The workers must inherit the frame cache, which only a fork does.
             multiprocessing_context="fork" if num_workers else None,
