@@ -9,10 +9,13 @@ import warnings
 from collections.abc import Iterator
 
 # logger -> beginning of a message that is harmless: bitsandbytes' optional kernels on a CPU, which are not in this
-# project's extras; DeepSpeed on a machine without a GPU, which the run's own plan already says.
+# project's extras; DeepSpeed on a machine without a GPU, which the run's own plan already says; a tied head, which no
+# checkpoint holds; other saving and logging steps on resume, which our own comparison of plans allows.
 HARMLESS = {
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
     "DeepSpeed": "Setting accelerator to CPU",
+    "transformers.trainer": "There were missing keys in the checkpoint model loaded: ['lm_head.weight']",
+    "transformers.trainer_utils": "Warning: The following arguments do not match the ones in the `trainer_state.json`",
 }
 # peft asks transformers by the old name.
 HARMLESS_WARNING = "`is_gradient_checkpointing` is deprecated"
