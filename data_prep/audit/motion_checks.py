@@ -30,6 +30,21 @@ def check_order(raw: Samples) -> Finding:
     return Finding(name, raw.recording_id, PASS, f"{len(raw.timestamps_us)} rows, {start_s:.2f} to {stop_s:.2f} s")
 
 
+def check_finite(raw: Samples) -> Finding:
+    """Every row holds numbers. Takes raw samples: the other checks leave such rows out."""
+    name = "finite values"
+    columns = {"position": raw.position_m, "quaternion": raw.quaternion_xyzw, "velocity": raw.velocity_mps}
+    bad = {column: ~np.isfinite(rows).all(axis=1) for column, rows in columns.items() if rows is not None}
+    is_bad = np.any(list(bad.values()), axis=0)
+    if not is_bad.any():
+        return Finding(name, raw.recording_id, PASS, f"{len(is_bad)} rows", value=0.0)
+    row = int(np.argmax(is_bad))
+    named = ", ".join(column for column, rows in bad.items() if rows[row])
+    measured = f"{int(is_bad.sum())} rows hold NaN or infinity, first {named} of row {row} in {raw.recording_id}"
+    fix = "windows over these rows go to the ledger; find out why the log has no value there"
+    return Finding(name, raw.recording_id, FAIL, measured, fix, float(is_bad.sum()))
+
+
 def check_rate(samples: Samples) -> Finding:
     """How often ego motion was sampled; says so where the rate changes, since then rows are not time."""
     name = "ego rate"

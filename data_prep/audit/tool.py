@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MAX_AUDITED_SEGMENTS = 20_000
 CHECKS = (
-    "recordings open", "ego timestamps", "ego rate", "ego gaps", "quaternion norm", "pose axes", "velocity frame",
-    "curvature column", "camera frames", "shared clock", "camera clock", "labels",
+    "recordings open", "ego timestamps", "finite values", "ego rate", "ego gaps", "quaternion norm", "pose axes",
+    "velocity frame", "curvature column", "camera frames", "shared clock", "camera clock", "labels",
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def audit_recordings(options: AuditOptions, show_progress: bool = False) -> Audi
 def _open(source: Source, ref: RecordingRef, findings: list[Finding]) -> Samples | None:
     """Read a recording the product's way, which is a check of its own, and then raw."""
     from data_prep.audit.samples import read_samples
+    from video_io import probe_video
 
     name = "recordings open"
     if ref.excluded:
@@ -102,6 +103,8 @@ def _open(source: Source, ref: RecordingRef, findings: list[Finding]) -> Samples
         if ref.fault:
             raise SourceError(ref.fault)
         recording = source.read(ref)
+        if recording.ego_motion is None:  # nothing else looks at its video
+            probe_video(recording.video)
         findings.append(Finding(name, ref.recording_id, PASS, "all tables read"))
     except DrivingError as error:
         findings.append(Finding(name, ref.recording_id, FAIL, str(error), "this recording goes to the ledger"))
@@ -125,6 +128,7 @@ def _check_recording(raw: Samples, labels: SegmentLabels | None) -> Iterator[Fin
     from data_prep.audit.label_check import check_labels
 
     yield motion_checks.check_order(raw)
+    yield motion_checks.check_finite(raw)
     yield motion_checks.check_quaternions(raw)
     samples = raw.ordered
     checks: list[Callable[[Samples], Finding]] = [

@@ -350,7 +350,7 @@ def test_the_tool_prints_the_table_writes_json_and_fails(recordings, tmp_path, c
 
 def test_a_healthy_folder_exits_with_zero(healthy_recordings, capsys):
     assert main([str(healthy_recordings[0]), "--max-video-clips", "0"]) == 0
-    assert "2 recordings, 12 checks, 0 failed" in capsys.readouterr().out
+    assert "2 recordings, 13 checks, 0 failed" in capsys.readouterr().out
 
 
 def test_a_folder_without_recordings_is_an_error(tmp_path, capsys):
