@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.segment_options import parse_fps, parse_positive
 from driving.answer_format import NOTATIONS
 from driving.ledger import MAX_BAD_FRACTION
+from driving.option_values import number, parse_count, parse_share
 from driving.options import option
 from driving.prompts import PHYSICAL_AI_SYSTEM
-
-
-def parse_count(text: str) -> int:
-    """A whole number, 0 or more."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = -1
-    if count < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return count
 
 
 @dataclass(frozen=True)
@@ -41,8 +30,12 @@ class DatasetOptions:
         help="compute the labels again from the ego motion files in this folder; default: as the segments have them",
     )
     output_dir: Path = option(Path("qwen_video_dataset"), help="where the dataset is written")
-    test_ratio: float = option(0.1, help="share of the recordings that only the evaluation reads; 0 for none")
-    val_ratio: float = option(0.05, help="share of the recordings that choices during training read; 0 for none")
+    test_ratio: float = option(
+        0.1, parse=parse_share, help="share of the recordings that only the evaluation reads; 0 for none"
+    )
+    val_ratio: float = option(
+        0.05, parse=parse_share, help="share of the recordings that choices during training read; 0 for none"
+    )
     split_by: str = option(
         "official", choices=("official", "hash"),
         help="official: the dataset's own split where it has one; hash: as if it had none",
@@ -69,11 +62,13 @@ class DatasetOptions:
         "signed", choices=tuple(NOTATIONS),
         help="signed: 1 decimal of speed, 4 of signed curvature; signed2: 2 of speed; seed: unsigned, for reproduction",
     )  # fmt: skip
-    answer_hz: float = option(0.0, unit="1/s", help="pairs per second in the answer; 0 means one for every frame")
+    answer_hz: float = option(
+        0.0, unit="1/s", parse=number(0), help="pairs per second in the answer; 0 means one for every frame"
+    )
     allow_one_recording: bool = option(
         False, help="split in time where there are too few recordings; reports are stamped"
     )
     max_bad_fraction: float = option(
-        MAX_BAD_FRACTION, help="fail when more of the rows (and more than 3) cannot be used"
+        MAX_BAD_FRACTION, parse=parse_share, help="fail when more of the rows (and more than 3) cannot be used"
     )
     overwrite_output: bool = option(False, help="delete what is in the output folder first")

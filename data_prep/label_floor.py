@@ -20,6 +20,7 @@ import numpy as np
 from driving.answer_format import NOTATIONS, AnswerFormat, format_answer, parse_answer
 from driving.errors import DrivingError, run_main
 from driving.metrics import ade_m, fde_m
+from driving.option_values import number, parse_count
 from driving.options import option, parse_options
 from driving.trajectory import Trajectory, integrate_batch, repeat_to_rate
 
@@ -36,8 +37,10 @@ class LabelFloorOptions:
 
     segments_path: Path = option(Path("qwen_video_segments"), help="segments folder, or its index")
     tokenizer: str = option("", help="model folder or name whose tokens are counted; empty counts characters only")
-    answer_hz: tuple[float, ...] = option((), help="also try these lower rates of pairs; must divide the frame rate")
-    max_segments: int = option(5000, help="evenly chosen segments to use; 0 means all")
+    answer_hz: tuple[float, ...] = option(
+        (), parse=number(0, above=True), help="also try these lower rates of pairs; must divide the frame rate"
+    )
+    max_segments: int = option(5000, parse=parse_count, help="evenly chosen segments to use; 0 means all")
     json: Path | None = option(None, help="file for the table as JSON")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from driving.ego_motion import MAX_GAP_S
 from driving.frame_size import FRAME_PIXELS
 from driving.ledger import MAX_BAD_FRACTION
+from driving.option_values import parse_count, parse_frame_pixels, parse_share
 from driving.options import option, parse_options
 
 AUTO = "auto"
@@ -55,7 +56,7 @@ class SegmentOptions:
 
     input_dir: Path = option(Path("physical_ai_data"), help="where the recordings are")
     output_dir: Path = option(Path("qwen_video_segments"), help="where the segments go")
-    max_clips: int = option(0, help="take only the first so many recordings, by id; 0 means all")
+    max_clips: int = option(0, parse=parse_count, help="take only the first so many recordings, by id; 0 means all")
     fps: float | str = option(
         DEFAULT_FPS,
         unit="Hz",
@@ -76,7 +77,9 @@ class SegmentOptions:
     split_name: str = option(
         DEFAULT_SPLIT, help="physical_ai: which table of splits/ (without .parquet) tells train, val and test"
     )
-    video_frame_pixels: int = option(FRAME_PIXELS, unit="px", help="area of a frame for --cut resized")
+    video_frame_pixels: int = option(
+        FRAME_PIXELS, unit="px", parse=parse_frame_pixels, help="area of a frame for --cut resized"
+    )
     frame_tolerance: float = option(
         FRAME_TOLERANCE, parse=parse_positive,
         help="how far a recorded frame may lie from its nominal instant, in frame intervals",
@@ -90,9 +93,10 @@ class SegmentOptions:
     )  # fmt: skip
     max_bad_fraction: float = option(
         MAX_BAD_FRACTION,
+        parse=parse_share,
         help="fail at the end when more of the recordings, or of the segments (and more than 3), are bad",
     )
-    workers: int = option(0, help="processes; 0 means one for each core")
+    workers: int = option(0, parse=parse_count, help="processes; 0 means one for each core")
     allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")
     overwrite_output: bool = option(False, help="replace an output folder made with other options or from other input")
 

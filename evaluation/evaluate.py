@@ -7,7 +7,9 @@ test.json, truth.parquet, dataset.json, checkpoint ──plan_run──▶ Run (
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
 from driving.ledger import MAX_BAD_FRACTION, claim_output
+from driving.option_values import parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.controls import DEFAULT_CONTROLS
 from evaluation.engine import Engine
@@ -29,7 +32,14 @@ EngineFactory = Callable[..., tuple[Engine, dict[str, Any]]]
 
 def parse_auto_tokens(text: str) -> int | str:
     """`auto` stays, anything else is a number."""
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else whole_number(1)(text)
+
+
+def parse_device(text: str) -> str:
+    """auto, cpu, cuda, or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+    return text
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,10 @@ class EvaluateOptions:
     train_truth: Path | None = option(
         None, help="truth.parquet whose train rows give the training mean; default: the same file"
     )
-    batch_size: int = option(16, help="clips asked at once")
-    max_samples: int = option(0, help="ask about this many rows, spread evenly over the recordings; 0 means all")
+    batch_size: int = option(16, parse=whole_number(1), help="clips asked at once")
+    max_samples: int = option(
+        0, parse=parse_count, help="ask about this many rows, spread evenly over the recordings; 0 means all"
+    )
     max_new_tokens: int | str = option(
         "auto", unit="tokens", parse=parse_auto_tokens, help="longest answer; auto: the longest true one and a margin"
     )
@@ -59,13 +71,13 @@ class EvaluateOptions:
         ",".join(DEFAULT_CONTROLS), help="altered videos: frozen,wrong_clip,mirror,blank,shuffled, all or none"
     )
     control_samples: int = option(
-        0, help="show the controls for this many rows, spread over the recordings; 0 means all"
+        0, parse=parse_count, help="show the controls for this many rows, spread over the recordings; 0 means all"
     )
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N")
-    bootstrap: int = option(2000, help="resamples of the clips behind each interval")
+    device: str = option("auto", parse=parse_device, help="auto, cpu, cuda or cuda:N")
+    bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the clips behind each interval")
     seed: int = option(7, help="seed of the choice of rows, the wrong clips and the resamples")
     max_bad_fraction: float = option(
-        MAX_BAD_FRACTION, help="fail when more of the rows (and more than 3) cannot be asked"
+        MAX_BAD_FRACTION, parse=parse_share, help="fail when more of the rows (and more than 3) cannot be asked"
     )
     force: bool = option(False, help="evaluate although test recordings were trained on; the report is stamped")
     rescore: bool = option(False, help="score the stored predictions again and write the report again; ask nothing")

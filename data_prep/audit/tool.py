@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.audit.findings import FAIL, PASS, SKIP, Finding, Verdict, format_table, summarise
 from driving.errors import DrivingError, SourceError, run_main
+from driving.option_values import parse_count
 from driving.options import option, parse_options
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class AuditOptions:
     input_dir: Path = option(positional=True, help="folder with the recordings")
     source: str = option("auto", help="recording format; auto asks each in turn")
     camera: str = option("", help="camera to look at; empty means the format's usual one")
-    max_clips: int = option(0, help="stop after this many recordings; 0 means all")
-    max_video_clips: int = option(10, help="recordings whose pictures are decoded for the clock check; 0 means none")
+    max_clips: int = option(0, parse=parse_count, help="stop after this many recordings; 0 means all")
+    max_video_clips: int = option(
+        10, parse=parse_count, help="recordings whose pictures are decoded for the clock check; 0 means none"
+    )
     segments_path: Path | None = option(None, help="segments folder or index whose labels are computed again")
     json: Path | None = option(None, help="file for the findings as JSON")
 

@@ -12,9 +12,11 @@ from data_prep.synthetic.dataset import DatasetSummary, write_dataset
 from data_prep.synthetic.draw import draw_motion
 from data_prep.synthetic.layout import LAYOUTS, PRESENCE_FILES
 from driving.errors import DrivingError, run_main
+from driving.option_values import number, parse_count, whole_number
 from driving.options import option, parse_options
 
 GAP_S = 0.6
+MAX_SECONDS = 600.0  # a recording is held in memory while it is drawn
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,21 @@ class SyntheticOptions:
     """
 
     output_dir: Path = option(Path("physical_ai_data"), help="where the recordings go")
-    clips: int = option(100, help="how many recordings")
-    seconds: float = option(20.0, unit="s", help="length of a recording")
+    clips: int = option(100, parse=whole_number(1), help="how many recordings")
+    seconds: float = option(
+        20.0, unit="s", parse=number(0, MAX_SECONDS, above=True), help="length of a recording, at most 600"
+    )
     height: int = option(256, unit="px", help="height of the pictures")
     width: int = option(448, unit="px", help="width of the pictures")
     seed: int = option(7, help="decides everything; the same seed and options give the same bytes")
-    workers: int = option(0, help="processes that draw; 0 means one per core")
+    workers: int = option(0, parse=parse_count, help="processes that draw; 0 means one per core")
     layout: str = option("hub", choices=LAYOUTS, help="the hub's archives with an index, or plain extracted folders")
-    clips_per_chunk: int = option(100, help="recordings in one archive or folder")
+    clips_per_chunk: int = option(100, parse=whole_number(1), help="recordings in one archive or folder")
     presence: str = option("feature_presence", choices=PRESENCE_FILES, help="name of the table of what each clip has")
-    gap_clips: int = option(-1, help="recordings with 0.6 s of ego motion missing; -1 means one in fifty")
-    invalid_clips: int = option(0, help="recordings marked as not valid in the index")
+    gap_clips: int = option(
+        -1, parse=whole_number(-1), help="recordings with 0.6 s of ego motion missing; -1 means one in fifty"
+    )
+    invalid_clips: int = option(0, parse=parse_count, help="recordings marked as not valid in the index")
     overwrite_output: bool = option(False, help="delete what is in --output-dir first")
 
 
