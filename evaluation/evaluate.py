@@ -79,7 +79,9 @@ class EvaluateOptions:
     max_bad_fraction: float = option(
         MAX_BAD_FRACTION, parse=parse_share, help="fail when more of the rows (and more than 3) cannot be asked"
     )
-    force: bool = option(False, help="evaluate although test recordings were trained on; the report is stamped")
+    force: bool = option(
+        False, help="evaluate although test recordings were trained on (stamped), or the prompt is not that of training"
+    )
     rescore: bool = option(False, help="score the stored predictions again and write the report again; ask nothing")
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
 
@@ -144,6 +146,7 @@ def _list_reads(options: EvaluateOptions) -> list[Path]:
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
     from evaluation.engine import choose_device, choose_max_new_tokens, load_engine
+    from qwenvl.data.preview import find_prompt_change
 
     folders = [options.test_data.parent, Path.cwd()]
     engine = load_engine(
@@ -154,6 +157,9 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
         has_preprocessing=planned.checkpoint.preprocessing is not None,
         dataset=planned.dataset,
     )
+    change = find_prompt_change(engine.preprocessing, engine.processor)
+    if change and not options.force:
+        raise DrivingError(f"{change}, or pass --force")
     if options.max_new_tokens == "auto":
         engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -13,6 +14,8 @@ import transformers  # noqa: E402
 from driving.errors import DrivingError, LedgerError, RecordError  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
+from qwenvl.data.preview import find_prompt_change  # noqa: E402
+from qwenvl.train.loading import load_for_inference, load_processor  # noqa: E402
 from qwenvl.train.train_qwen import run, train  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -105,6 +108,26 @@ def test_a_checkpoint_holds_all_that_evaluation_needs(two_ways):
         assert json.loads((folder / "training_groups.json").read_text()) == [f"clip0{i}" for i in range(5)]
         assert (folder / "tokenizer.json").exists() and (folder / "processor_config.json").exists()
     assert json.loads((newest / "complete.json").read_text())["step"] == 7
+
+
+def test_a_prompt_that_is_rendered_differently_now_is_noticed(two_ways, monkeypatch):
+    from qwenvl.data import dataset
+
+    processor, preprocessing = load_processor(two_ways[0]), Preprocessing.read(two_ways[0])
+    assert preprocessing.prompt_example["videos"] == [[10, 64, 96, 10.0]]
+    assert find_prompt_change(preprocessing, processor) == ""
+
+    def render_without_outer_start(*clip):  # as transformers 4.57 does
+        block = render(*clip)
+        return dataclasses.replace(block, input_ids=block.input_ids[1:], mm_token_type_ids=block.mm_token_type_ids[1:])
+
+    render = dataset.render_video_block
+    monkeypatch.setattr(dataset, "render_video_block", render_without_outer_start)
+    change = find_prompt_change(dataclasses.replace(preprocessing, transformers_version="4.57.0"), processor)
+    assert "the prompt is not rendered as in training" in change
+    assert f"trained under transformers 4.57.0, this is {transformers.__version__}" in change
+    with pytest.warns(UserWarning, match="not rendered as in training"):
+        load_for_inference(two_ways[0])
 
 
 def test_every_file_of_a_result_can_be_read_by_others(two_ways):

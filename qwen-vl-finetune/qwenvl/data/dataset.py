@@ -232,6 +232,7 @@ def build_inputs(
         "input_ids": torch.tensor(tokens.input_ids),
         "labels": torch.tensor(tokens.labels),
         "mm_token_type_ids": torch.tensor(tokens.mm_token_type_ids),
+        "video_fps": [clip.fps for clip in clips],
         "videos": [torch.from_numpy(np.ascontiguousarray(clip.frames)) for clip in clips],
         "images": [torch.from_numpy(np.array(image)) for image in images],
     }

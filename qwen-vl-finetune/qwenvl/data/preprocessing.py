@@ -33,6 +33,7 @@ class Preprocessing:
         factor_px: patch x merge; both sides of a frame are multiples of it.
         scaler: how frames are resized, a name of video_io.scale.SCALERS.
         prompt_hash: of the prompt tokens of the first sample trained on (16 hex digits); "" before training.
+        prompt_example: that first sample's turns and clip shapes, to render the prompt again; None with still images.
         answer_format: the dataset's AnswerFormat as JSON values; None where the dataset has none.
         transformers_version: of the processor that rendered the prompt.
     """
@@ -48,6 +49,7 @@ class Preprocessing:
     factor_px: int = PATCH_FACTOR_PX
     scaler: str = "area"
     prompt_hash: str = ""
+    prompt_example: dict[str, Any] | None = None
     answer_format: dict[str, Any] | None = None
     transformers_version: str = ""
 

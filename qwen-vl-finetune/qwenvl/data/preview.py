@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
+
+from qwenvl.data.dataset import build_inputs
+from qwenvl.data.frame_cache import Clip
 from qwenvl.data.labels import IGNORED
+from qwenvl.data.preprocessing import Preprocessing
 
 
 def format_sample(sample: dict[str, Any], tokenizer: Any, max_chars: int = 700) -> str:
@@ -51,3 +56,33 @@ def hash_prompt(sample: dict[str, Any], tokenizer: Any) -> str:
     supervised = (sample["labels"] != IGNORED).nonzero()
     prompt = tokenizer.decode(ids[: int(supervised[0])] if len(supervised) else ids)
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def keep_example(record: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any] | None:
+    """What is needed to render a sample's prompt again without its files; None for one with still images."""
+    if sample["images"]:
+        return None
+    turns = record["conversations"]
+    num_turns = 1 + next(index for index, turn in enumerate(turns) if turn["from"] == "gpt")
+    shapes = [[*video.shape[:3], fps] for video, fps in zip(sample["videos"], sample["video_fps"], strict=True)]
+    return {"conversations": turns[:num_turns], "videos": shapes}
+
+
+def find_prompt_change(preprocessing: Preprocessing, processor: Any) -> str:
+    """One sentence where the prompt that was trained on is rendered differently now; "" where it is the same."""
+    example = preprocessing.prompt_example
+    if example is None:
+        return ""
+    import transformers
+
+    clips = [Clip(np.zeros((*map(int, shape), 3), np.uint8), fps) for *shape, fps in example["videos"]]
+    record = {"id": "example", "video": ["black"] * len(clips), "conversations": example["conversations"]}
+    sample = build_inputs(record, processor, preprocessing, with_answer=False, clips=clips)
+    now = hash_prompt(sample, processor.tokenizer)
+    if now == preprocessing.prompt_hash:
+        return ""
+    return (
+        f"the prompt is not rendered as in training (hash {now}, then {preprocessing.prompt_hash}): the model was "
+        f"trained under transformers {preprocessing.transformers_version}, this is {transformers.__version__}; "
+        "install that version, or take the processor files that were saved with the weights"
+    )

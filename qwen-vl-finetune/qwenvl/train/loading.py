@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.data.preview import find_prompt_change
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
 MODEL_CLASSES = {"qwen3_vl": "Qwen3VLForConditionalGeneration"}
@@ -194,7 +196,10 @@ def load_for_inference(
     model.to(device).eval()
     model.config.use_cache = True
     processor = load_processor(path if _has_processor(folder) or not adapter_config.exists() else base)
-    return model, processor, Preprocessing.read(folder) or Preprocessing()
+    preprocessing = Preprocessing.read(folder) or Preprocessing()
+    if change := find_prompt_change(preprocessing, processor):
+        warnings.warn(change, stacklevel=2)
+    return model, processor, preprocessing
 
 
 def load_adapter(model: Any, folder: Path) -> Any:

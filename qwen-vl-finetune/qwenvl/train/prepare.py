@@ -14,8 +14,7 @@ from driving.ledger import MIN_BAD_TO_FAIL, write_json
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.frame_cache import FrameCache
 from qwenvl.data.pixels import set_processor_budget
-from qwenvl.data.preprocessing import Preprocessing
-from qwenvl.data.preview import hash_prompt
+from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
@@ -40,8 +39,13 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
         transformers_version=transformers.__version__,
     )
     dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
-    sample = _first_sample(dataset, plan.data.max_bad_fraction)
-    dataset.preprocessing = _complete_preprocessing(preprocessing, processor, sample)
+    record, sample = _first_sample(dataset, plan.data.max_bad_fraction)
+    dataset.preprocessing = dataclasses.replace(
+        preprocessing,
+        prompt_hash=hash_prompt(sample, processor.tokenizer),
+        prompt_example=keep_example(record, sample),
+    )
+    _set_budget(plan, processor, sample, preprocessing.factor_px)
     dataset.cache = _plan_cache(plan, len(dataset), sample)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
     model = loading.load_model(
@@ -67,22 +71,27 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
     return model, dataset
 
 
-def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> dict[str, Any]:
-    """The first row that can be used, as the loss sees it; looks on for as long as the run could go on."""
+def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first row that can be used, and what the loss sees of it; looks on for as long as the run could go on."""
     num_allowed = max(MIN_BAD_TO_FAIL, int(max_bad_fraction * len(dataset)))
     for index in range(min(num_allowed + 1, len(dataset))):
         sample = dataset[index]
         if not isinstance(sample, BadSample):
-            return sample
+            return dataset.records[index], sample
     raise DrivingError(f"none of the first {index + 1} rows can be used; the last: {sample.id}: {sample.reason}")
 
 
-def _complete_preprocessing(preprocessing: Preprocessing, processor: Any, sample: dict[str, Any]) -> Preprocessing:
-    """Add the prompt's hash, and make the saved processor give the same frame size from the plain recording."""
-    if sample["videos"]:
-        frames, height, width = sample["videos"][0].shape[:3]
-        set_processor_budget(processor, height, width, frames, (height, width), preprocessing.factor_px)
-    return dataclasses.replace(preprocessing, prompt_hash=hash_prompt(sample, processor.tokenizer))
+def _set_budget(plan: TrainPlan, processor: Any, sample: dict[str, Any], factor_px: int) -> None:
+    """Make the saved processor give the same frame size from the plain recording, or say that it cannot."""
+    if not sample["videos"]:
+        return
+    frames, height, width = sample["videos"][0].shape[:3]
+    if not set_processor_budget(processor, height, width, frames, (height, width), factor_px):
+        say(
+            plan,
+            f"no pixel budget of the plain processor gives {frames} frames of {height}x{width} px for every recording; "
+            "serve this model through preprocessing.json, or cut the frames to that size first",
+        )
 
 
 def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:
