@@ -201,6 +201,8 @@ def claim_output(
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise LedgerError(f"{folder} cannot be a folder, a file stands in its way; choose another") from error
+    except OSError as error:
+        raise _explain_unwritable(folder, error) from error
     with _lock(folder):
         _check_owner(folder, plan)
         if overwrite:
@@ -299,7 +301,11 @@ def _check_owner(folder: Path, plan: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     # flock goes with the process: a killed run leaves no stale lock behind.
-    with (folder / LOCK_NAME).open("a") as handle:
+    try:
+        lock = (folder / LOCK_NAME).open("a")
+    except OSError as error:
+        raise _explain_unwritable(folder, error) from error
+    with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -307,6 +313,12 @@ def _lock(folder: Path) -> Iterator[None]:
                 f"another run is writing {folder}; wait for it, or choose another output folder"
             ) from None
         yield
+
+
+def _explain_unwritable(folder: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"{folder} cannot be written ({error.strerror}); choose another output folder, or mend its rights"
+    )
 
 
 def _read_plan(folder: Path) -> dict[str, Any] | None:

@@ -284,3 +284,15 @@ def test_up_to_three_or_the_allowed_share_may_be_bad(tmp_path, num_bad, num_all,
 def test_more_bad_samples_than_allowed_stop_the_stage(tmp_path):
     with pytest.raises(LedgerError, match=r"5 of 200 samples are bad \(at most 2.0% may be\); see .*skipped.jsonl"):
         check_bad_fraction(5, 200, 0.02, tmp_path / "skipped.jsonl")
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, call, code):
+    def refuse(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(f"pathlib.Path.{call}", refuse)
+    message = rf"run cannot be written \({os.strerror(code)}\); choose another"
+    with pytest.raises(LedgerError, match=message), claim_output(tmp_path / "run", {}):
+        pytest.fail("nothing was claimed")
