@@ -16,6 +16,7 @@ LOG_NAME = "training_log.jsonl"
 PLAN_NAME = "train_plan.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _EDGE_BYTES = 1 << 20
+_TAKE_AGAIN = "take the file from the training run again"
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,21 @@ def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
         base_model: where an adapter's base model is now, if it has moved.
 
     Raises:
-        DrivingError: A paper is not JSON.
+        DrivingError: The folder is not there, or a paper in it is not JSON of its shape.
     """
     folder = Path(model)
     if not folder.is_dir():
+        if folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) > 2:
+            raise DrivingError(f"the model folder {model} does not exist; give a model folder or a hub name")
         return Checkpoint(model, "not local", None, None)
     groups = _read_json(folder / GROUPS_NAME)
     if isinstance(groups, dict):
         groups = groups.get("groups")
+    if groups is not None and not isinstance(groups, list):
+        raise DrivingError(f"{folder / GROUPS_NAME} holds no list of recordings; {_TAKE_AGAIN}")
     preprocessing = _read_json(folder / PREPROCESSING_NAME)
+    if preprocessing is not None and not isinstance(preprocessing, dict):
+        raise DrivingError(f"{folder / PREPROCESSING_NAME} holds no JSON object; {_TAKE_AGAIN}")
     run = folder if (folder / LOG_NAME).exists() or (folder / PLAN_NAME).exists() else folder.parent
     return Checkpoint(
         name=model,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.answer_format import AnswerFormat
-from driving.errors import DrivingError
-from driving.records import record_name
+from driving.errors import DrivingError, RecordError
+from driving.records import check_record, record_name
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
 from evaluation.controls import parse_controls, plan_donors
 from evaluation.predict import Job
@@ -67,6 +67,7 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     records = choose_evenly(records, options.max_samples, options.seed)
     dataset = read_dataset_facts(options.test_data.parent / DATASET_NAME)
     checkpoint = read_checkpoint(options.model, options.base_model)
+    check_papers(checkpoint, force=options.force)
     answer_format = choose_answer_format(dataset, checkpoint, options)
     table = read_truth(options.truth or options.test_data.parent / TRUTH_NAME, answer_format.duration_s)
     train_table = table if options.train_truth is None else read_truth(options.train_truth, answer_format.duration_s)
@@ -88,8 +89,30 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     if "wrong_clip" in parse_controls(options.controls) and "wrong_clip" not in job.controls:
         stamps.append("all rows are of one clip: there is no wrong clip to show, and no interval over clips")
     plan = _describe(options, checkpoint, table, train_table, job) | {"device": device}
-    answers = [str(record["conversations"][-1]["value"]) for record in records]
+    answers = [str(record["conversations"][-1]["value"]) for record in records if is_record(record)]
     return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, answers)
+
+
+def is_record(record: dict[str, Any]) -> bool:
+    """Whether a row can be asked about; one that cannot goes to the ledger when its turn comes."""
+    try:
+        check_record(record)
+    except RecordError:
+        return False
+    return True
+
+
+def check_papers(checkpoint: Checkpoint, *, force: bool) -> None:
+    """Refuse an adapter that does not say which frames it was taught with; a model as it comes has no such paper.
+
+    Raises:
+        DrivingError: There is no preprocessing.json and `force` is off.
+    """
+    if checkpoint.base and checkpoint.preprocessing is None and not force:
+        raise DrivingError(
+            f"{checkpoint.name} is an adapter without preprocessing.json: it does not say which frames it was taught "
+            "with; take the file from the training run, or pass --force (the report will say so)"
+        )
 
 
 def check_held_out(truth: Truth, path: Path, *, force: bool) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from driving.errors import DrivingError
 from driving.ledger import Skip, dump_json, write_text
-from driving.records import record_name
+from driving.records import check_record, record_name
 from evaluation.controls import alter_frames
 from evaluation.engine import Engine
 
@@ -146,6 +146,7 @@ def _needed(job: Job, batch: list[Record]) -> list[tuple[str, Record]]:
 
 def _read(engine: Engine, record: Record) -> Any:
     try:
+        check_record(record)
         return engine.read(record)
     except DrivingError as error:
         return error
