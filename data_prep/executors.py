@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from driving.errors import DrivingError
@@ -55,17 +56,28 @@ def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], workers: in
 def _run_ahead(
     pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterator[Job], num_ahead: int
 ) -> Iterator[Result]:
-    running: set[Future] = {pool.submit(function, job) for job in islice(jobs, num_ahead)}
+    running = _submit(pool, function, islice(jobs, num_ahead))
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             result = future.result()
-            running |= {pool.submit(function, job) for job in islice(jobs, 1)}
+            running |= _submit(pool, function, islice(jobs, 1))
             yield result
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job]) -> set[Future]:
+    """Hand jobs over with Ctrl-C held back: a worker started here inherits that until it ignores it itself."""
+    resource_tracker.ensure_running()  # its first start would let Ctrl-C through again
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return {pool.submit(function, job) for job in jobs}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -1,5 +1,9 @@
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +45,27 @@ def test_a_worker_killed_from_outside_is_explained():
 
 def test_there_is_at_least_one_core():
     assert count_cores() >= 1
+
+
+@pytest.mark.parametrize("delay_s", [0.02, 0.1, 0.3])
+def test_ctrl_c_while_workers_start_leaves_one_line(tmp_path, delay_s):
+    (tmp_path / "slow_jobs.py").write_text(
+        "import time\ntime.sleep(0.5)  # a worker imports this before it can ignore Ctrl-C\n"
+        "def job(number):\n    return number\n"
+    )
+    (tmp_path / "door.py").write_text(
+        "import sys, threading\n"
+        "from data_prep.executors import run_jobs\nfrom driving.errors import run_main\nfrom slow_jobs import job\n"
+        "if __name__ == '__main__':\n    print('ready', flush=True)\n"
+        "    sys.exit(run_main(lambda: list(run_jobs(job, range(10**6), 2)) and 0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}"}
+    process = subprocess.Popen(
+        [sys.executable, "door.py"], cwd=tmp_path, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, complaint) == (130, "\ninterrupted; run the same command again to continue\n")
