@@ -21,10 +21,21 @@ from driving.sampling import choose_frames, median_rate_hz
 MIN_RATE_FRACTION = 0.95  # a recording may be this much slower than the rate asked for
 MAX_START_S = 3_600.0  # frames that begin further from the clock zero are on another clock (unix time, say)
 MAX_SPAN_S = 86_400.0
-MAX_JUMP_S = 2.0  # a camera that pauses for longer has a broken clock, not a dropped frame
+PAUSE_S = 2.0  # frames further apart are a pause of the camera, not dropped frames
+MAX_PAUSES, MAX_PAUSE_S = 3, 60.0  # with more or longer ones it is the clock that is broken
 MAX_TIME_US = 2**62  # beyond it a window's end may not fit into int64
 EDGE = "edge"  # the stage of a skip that is no fault: camera and motion begin or end inside the segment
 EXCLUDED = "excluded"  # and of another: the dataset itself leaves the recording out
+
+
+def skip_segment(segment_id: str, stage: str, reason: str, start_s: float) -> Skip:
+    """A ledger line of one segment; its second tells it from the line of a whole recording."""
+    return Skip(segment_id, stage, reason, {"start_second": start_s})
+
+
+def is_of_segment(skip: Skip) -> bool:
+    """Whether a ledger line is of one segment, whatever its recording is called."""
+    return "start_second" in skip.values
 
 
 @dataclass(frozen=True)
@@ -104,13 +115,13 @@ def _plan_segment(
     grid_us = plan_grid(times.observed, rules.fps)
     if len(frame_times_us) < len(grid_us):
         reason = f"the recording has {len(frame_times_us)} frames, a segment needs {len(grid_us)}"
-        return Skip(segment_id, "frames", reason, {"start_second": start_s})
+        return skip_segment(segment_id, "frames", reason, start_s)
     indices, worst_us = choose_frames(frame_times_us, grid_us)
     allowed_us = rules.frame_tolerance * US_PER_S / rules.fps
     if worst_us > allowed_us:
         is_edge = frame_times_us[0] > grid_us[0] + allowed_us
         reason = f"a frame is {worst_us / 1e3:.1f} ms from its instant, {allowed_us / 1e3:.1f} ms are allowed"
-        return Skip(segment_id, EDGE if is_edge else "frames", reason, {"start_second": start_s})
+        return skip_segment(segment_id, EDGE if is_edge else "frames", reason, start_s)
     labels = None
     motion = recording.ego_motion
     if motion is not None:
@@ -119,20 +130,22 @@ def _plan_segment(
         except MotionError as error:
             motion_end_us = int(motion.timestamps_us[-1])
             is_edge = times.target.stop_us > motion_end_us >= frame_times_us[-1]
-            return Skip(segment_id, EDGE if is_edge else "label", str(error), {"start_second": start_s})
+            return skip_segment(segment_id, EDGE if is_edge else "label", str(error), start_s)
     return Segment(segment_id, times, start_s, indices, labels)
 
 
 def check_frame_times(frame_times_us: np.ndarray, recording_id: str) -> None:
-    """Raise unless frame times increase and never jump by more than two seconds.
+    """Raise unless frame times increase; a short pause or three may be in them, and cost the segments over it.
 
     Raises:
-        VideoError: With the frame where they repeat, go backwards or jump.
+        VideoError: With the frame where they repeat, go backwards or jump too far, or too often.
     """
     if len(frame_times_us) < 2:
         raise VideoError(f"{recording_id} has {len(frame_times_us)} frames; a recording of two or more is needed")
     steps = np.diff(frame_times_us)
-    for is_wrong, what in ((steps < 0, "go back"), (steps == 0, "repeat"), (steps > MAX_JUMP_S * US_PER_S, "jump")):
+    is_pause = steps > PAUSE_S * US_PER_S
+    is_jump = is_pause if is_pause.sum() > MAX_PAUSES else steps > MAX_PAUSE_S * US_PER_S
+    for is_wrong, what in ((steps < 0, "go back"), (steps == 0, "repeat"), (is_jump, "jump")):
         if is_wrong.any():
             row = int(np.argmax(is_wrong))
             raise VideoError(

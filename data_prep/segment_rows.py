@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.segment_plan import Segment, SegmentRules
+from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
 from driving.ledger import Skip, dump_json, write_atomically
 from driving.recording import Recording
 
@@ -60,7 +60,7 @@ class Part:
     @property
     def is_failed(self) -> bool:
         """The recording as a whole could not be used."""
-        return any(skip.id == self.recording_id for skip in self.skips)
+        return any(not is_of_segment(skip) for skip in self.skips)
 
 
 @cache

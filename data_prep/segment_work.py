@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
-from data_prep.segment_plan import Segment, SegmentRules, plan_recording
+from data_prep.segment_plan import Segment, SegmentRules, plan_recording, skip_segment
 from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
 from data_prep.sources import SOURCES
 from driving.clock import US_PER_S
@@ -23,6 +23,7 @@ from driving.frame_size import plan_frame_size
 from driving.ledger import Skip
 from driving.recording import Recording, RecordingRef
 from video_io import VideoInfo, check_crc, probe_video
+from video_io.decode import iter_decoded
 
 VIDEO_FOLDER = "video_segments"
 
@@ -73,7 +74,8 @@ def cut_recording(job: CutJob) -> CutCounts:
         recording, info = _open_recording(job, stage)
         segments, skips = plan_recording(recording, find_frame_times(recording, info), job.rules)
         stage.name = "cut"
-        places = _cut(job, recording, info, segments)
+        segments, places, unread = _cut_readable(job, recording, info, segments)
+        skips += unread
         rows = [build_row(recording, *pair, job.rules) for pair in zip(segments, places, strict=True)]
     except LedgerError:
         raise
@@ -114,6 +116,40 @@ def find_frame_times(recording: Recording, info: VideoInfo) -> np.ndarray:
 
 def segment_path(job: CutJob, segment: Segment) -> Path:
     return job.output_dir / VIDEO_FOLDER / f"{segment.id}.mp4"
+
+
+def _cut_readable(
+    job: CutJob, recording: Recording, info: VideoInfo, segments: list[Segment]
+) -> tuple[list[Segment], list[SegmentPlace], list[Skip]]:
+    """Cut all segments at once; where a frame cannot be read, one by one, and leave out those that need it.
+
+    Raises:
+        VideoError: No segment can be read.
+    """
+    try:
+        return segments, _cut(job, recording, info, segments), []
+    except VideoError as error:
+        first_error = error
+    kept, places, skips = [], [], []
+    for segment in segments:
+        try:
+            _check_readable(recording, info, segment)
+            places += _cut(job, recording, info, [segment])
+            kept.append(segment)
+        except VideoError as error:
+            segment_path(job, segment).unlink(missing_ok=True)
+            skips.append(skip_segment(segment.id, "cut", str(error), segment.start_s))
+    if not kept:
+        raise first_error
+    return kept, places, skips
+
+
+def _check_readable(recording: Recording, info: VideoInfo, segment: Segment) -> None:
+    """Decode from the key frame on, each frame: one that follows a broken one may look whole and be made up."""
+    first, last = int(segment.frame_indices[0]), int(segment.frame_indices[-1])
+    start = int(np.flatnonzero(info.is_key_frame[: first + 1])[-1]) if info.is_key_frame[: first + 1].any() else 0
+    for _ in iter_decoded(recording.video, range(start, last + 1), info=info):
+        pass
 
 
 def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:

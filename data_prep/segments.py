@@ -18,7 +18,7 @@ from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remov
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
-from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules
+from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
 from data_prep.sources import find_source
@@ -230,11 +230,12 @@ def _check_enough(
         raise DrivingError(
             f"no segment came out of {num_recordings:,} recordings ({len(skips):,} skipped); the first reason{first}"
         )
-    bad = {skip.id: skip for skip in skips if skip.stage not in (EDGE, EXCLUDED)}
-    num_bad_segments = sum(skip.stage in ("frames", "label") and "_seg_" in skip.id for skip in bad.values())
-    num_excluded = len({skip.id for skip in skips if skip.stage == EXCLUDED} - set(bad))
+    bad = [skip for skip in skips if skip.stage not in (EDGE, EXCLUDED)]
+    bad_recordings = {skip.id for skip in bad if not is_of_segment(skip)}
+    num_bad_segments = len({skip.id for skip in bad if is_of_segment(skip)})
+    num_excluded = len({skip.id for skip in skips if skip.stage == EXCLUDED} - bad_recordings)
     num_usable = num_recordings - num_excluded
-    check_bad_fraction(len(bad) - num_bad_segments, num_usable, options.max_bad_fraction, ledger_path)
+    check_bad_fraction(len(bad_recordings), num_usable, options.max_bad_fraction, ledger_path)
     check_bad_fraction(num_bad_segments, parts.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)
 
 

@@ -140,7 +140,7 @@ LOST = {
         lambda root, clip: rename_member(camera_zip(root), mp4(clip), f"../{mp4(clip)}"),
         "points outside the archive and is not opened",
     ),
-    "times that jump": (change_times(shift_from(60, 5_000_000)), "jump after frame 59"),
+    "times that jump": (change_times(shift_from(60, 90_000_000)), "jump after frame 59"),
     "times that repeat": (change_times(lambda c: set_cell("timestamp", 60, c["timestamp"][59])(c)), "at row 60"),
     "times that go back": (change_times(set_cell("timestamp", 60, 0)), r"do not increase at row 60: \d+ us, then 0 us"),
     "times of too few frames": (

@@ -127,7 +127,8 @@ def test_without_motion_there_are_no_labels():
     [
         ([0, 100_000, 100_000, 200_000], r"repeat after frame 1: 0\.100 s, then 0\.100 s"),
         ([0, 100_000, 50_000, 200_000], r"go back after frame 1: 0\.100 s, then 0\.050 s"),
-        ([0, 100_000, 9_100_000, 9_200_000], r"jump after frame 1: 0\.100 s, then 9\.100 s"),
+        ([0, 100_000, 90_100_000, 90_200_000], r"jump after frame 1: 0\.100 s, then 90\.100 s"),
+        ([0, 3_000_000, 6_000_000, 9_000_000, 12_000_000], r"jump after frame 0: 0\.000 s, then 3\.000 s"),
     ],
 )
 def test_times_that_cannot_be_true_are_refused(times_us, what):

@@ -175,14 +175,36 @@ def test_corrupt_recordings_are_in_the_ledger_by_name_and_the_others_in_the_inde
     assert {row["clip_uuid"] for row in read_rows()} == {"a", "b", "c"}
 
 
-def test_a_recording_that_breaks_while_it_is_cut_leaves_no_segments(recordings):
-    draw_recording(recordings / "b.mp4", key_interval=1)
-    data = bytearray((recordings / "b.mp4").read_bytes())
-    start = data.index(b"mdat")
-    data[start + (len(data) - start) // 2 :][:400] = bytes(400)
-    half = start + (data.index(b"moov") - start) // 2
-    data[half : half + 300] = bytes(300)
-    (recordings / "b.mp4").write_bytes(data)
+def blank(path, first, last, key_interval=1):
+    """Zero a share of a video's frame data; its header stays whole."""
+    draw_recording(path, key_interval=key_interval)
+    data = bytearray(path.read_bytes())
+    start, stop = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    here = slice(start + int(first * (stop - start)), start + int(last * (stop - start)))
+    data[here] = bytes(here.stop - here.start)
+    path.write_bytes(data)
+
+
+def test_a_recording_that_breaks_while_it_is_cut_loses_the_segments_over_the_break(recordings):
+    blank(recordings / "b.mp4", 0.5, 0.52)  # of 40 frames, the 21st
+    cut()
+    (skip,) = read_ledger(Path("out/skipped.jsonl"))
+    assert (skip.stage, "cannot be decoded at frame" in skip.reason) == ("cut", True)
+    others = sorted({f"{clip}_seg_{n:02d}" for clip in "abc" for n in range(SEGMENTS)} - {skip.id})
+    assert skip.id in ("b_seg_01", "b_seg_02")
+    assert sorted(path.stem for path in Path("out/video_segments").iterdir()) == others
+    assert [row["segment_uuid"] for row in read_rows()] == others
+
+
+def test_what_is_decoded_after_a_break_is_not_believed_before_the_next_key_frame(recordings):
+    blank(recordings / "b.mp4", 0.5, 0.52, key_interval=40)
+    cut()
+    kept = [row["segment_uuid"] for row in read_rows() if row["clip_uuid"] == "b"]
+    assert kept in ([], ["b_seg_00"], ["b_seg_00", "b_seg_01"])
+
+
+def test_a_recording_that_breaks_everywhere_leaves_no_segments(recordings):
+    blank(recordings / "b.mp4", 0, 1)
     cut()
     (skip,) = read_ledger(Path("out/skipped.jsonl"))
     assert (skip.id, skip.stage) == ("b", "cut")
