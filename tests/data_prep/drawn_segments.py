@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.dataset_options import DatasetOptions
+from data_prep.hf_dataset import run
 from data_prep.segment_rows import row_schema
 
 NUM_FRAMES = 4
@@ -52,3 +54,16 @@ def write_index(folder: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=row_schema()), path)
     return path
+
+
+def prepare(folder: Path, rows: list[dict], **options) -> Path:
+    """Write an index of `rows`, make a dataset of it and return its folder."""
+    write_index(folder / "segments", rows)
+    output = folder / "dataset"
+    run(options_for(folder, **options))
+    return output
+
+
+def options_for(folder: Path, **options) -> DatasetOptions:
+    given = {"segments_path": folder / "segments", "output_dir": folder / "dataset", "fps": 4.0} | options
+    return DatasetOptions(**given)

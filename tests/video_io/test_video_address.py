@@ -37,8 +37,16 @@ def test_a_compressed_member_is_unpacked(tmp_path, draw_video, read_numbers):
     assert read_numbers(decode_frames(address, [3])) == [3]
 
 
-def test_a_whole_member_passes_the_checksum(tmp_path, draw_video):
-    check_crc(pack(tmp_path / "a.zip", draw_video()))
+def test_a_whole_member_passes_the_checksum_and_only_the_member_that_is_asked_for(tmp_path, draw_video):
+    address = pack(tmp_path / "a.zip", draw_video())
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr("other.bin", b"0123456789")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(b"0123456789")] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    assert check_crc(address) is None
+    with pytest.raises(VideoError, match=r"other\.bin cannot be read from its archive"):
+        check_crc(VideoAddress(address.path, "other.bin"))
 
 
 def test_one_changed_bit_fails_the_checksum(tmp_path, draw_video):
