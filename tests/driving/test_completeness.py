@@ -112,9 +112,7 @@ def test_the_output_of_another_tool_is_never_emptied(tmp_path, overwrite, plan):
 # damaged papers
 
 
-@pytest.mark.parametrize(
-    "text, complaint", [("", "not JSON"), ("[1]", "holds .1., not an object"), ("{}", "no plan")]
-)
+@pytest.mark.parametrize("text, complaint", [("", "not JSON"), ("[1]", "holds .1., not an object"), ("{}", "no plan")])
 def test_a_damaged_manifest_is_one_line_and_overwrite_replaces_it(tmp_path, text, complaint):
     make_complete(tmp_path)
     (tmp_path / "manifest.json").write_text(text)
