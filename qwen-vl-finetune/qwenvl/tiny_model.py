@@ -64,6 +64,9 @@ class TinyModelOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the model and say what it is."""
     options = parse_options(TinyModelOptions, argv, prog="make_tiny_model.py")
+    from qwenvl.train.quiet import drop_harmless_messages
+
+    drop_harmless_messages()
     num_parameters = make_tiny_model(options)
     print(f"{options.output_dir}: a random Qwen3-VL with {num_parameters:,} parameters")
     return 0
@@ -83,10 +86,13 @@ def make_tiny_model(options: TinyModelOptions) -> int:
             return output.manifest["summary"]["num_parameters"]
         from transformers.utils import logging
 
+        from qwenvl.train.quiet import bars_on_terminals_only
+
         logging.set_verbosity_error()
         tokenizer = train_tokenizer(options.vocab_size, options.seed)
         model = build_model(options, tokenizer)
-        model.save_pretrained(options.output_dir)
+        with bars_on_terminals_only():
+            model.save_pretrained(options.output_dir)
         build_processor(tokenizer).save_pretrained(options.output_dir)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         output.finish({"num_parameters": num_parameters}, holds=list_entries(options.output_dir))
