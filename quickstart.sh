@@ -41,7 +41,7 @@ SECONDS=0 # the ten minutes are counted from here
 
 stage "1/6 draw $CLIPS recordings in the layout of NVIDIA PhysicalAI-AV, and audit them"
 run scripts/make_synthetic_recordings.py --output-dir "$OUT/physical_ai_data" --clips "$CLIPS" --seconds 7 \
-  --height 192 --width 384 --gap-clips 4
+  --height 192 --width 384 --gap-clips "$((CLIPS / 100))"
 run scripts/audit_recordings.py "$OUT/physical_ai_data" --max-video-clips 3
 
 stage "2/6 cut them into one-second segments, each with the motion of the second after it"
