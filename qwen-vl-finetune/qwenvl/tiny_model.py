@@ -233,8 +233,8 @@ def build_model(options: TinyModelOptions, tokenizer):
 def shape_patch_filters(weight, seed: int) -> None:
     """Start the patch filters as smooth waves, every second one on the difference of its two frames. In place.
 
-    Roads are smooth, so white noise sees little of them; and what moves is in the difference, which is small. From such
-    filters a tiny model finds speed within hundreds of steps, from white noise in thousands (docs/LOG.md).
+    Roads are smooth, so white noise sees little of them; and what moves is in the difference, which is small. It
+    helped at 30 frames a second and little at 10 (docs/LOG.md).
 
     Args:
         weight: (C, 3, 2, 16, 16) filters over colours, two frames and a patch.
