@@ -1,0 +1,110 @@
+"""Clocks, peak memory, children that measure one thing each, and what a number was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "av", "numpy")
+NUM_ERROR_LINES = 15
+
+
+class StepClock:
+    """Seconds of each step and its loss, between `start` and `stop`.
+
+    Attributes:
+        step_s: seconds of each step.
+        losses: whatever each step's `stop` was given; a tensor is read at the end, not in the step.
+        gap_s: seconds between the end of a step and the start of the next: what it waited for its batch.
+    """
+
+    def __init__(self, synchronize: Any = None) -> None:
+        self.step_s: list[float] = []
+        self.gap_s: list[float] = []
+        self.losses: list[Any] = []
+        self._synchronize = synchronize or (lambda: None)
+        self._started_s = self._stopped_s = 0.0
+
+    def start(self) -> None:
+        self._started_s = time.perf_counter()
+        if self._stopped_s:
+            self.gap_s.append(self._started_s - self._stopped_s)
+
+    def stop(self, loss: Any = None) -> None:
+        self._synchronize()
+        self._stopped_s = time.perf_counter()
+        self.step_s.append(self._stopped_s - self._started_s)
+        if loss is not None:
+            self.losses.append(loss)
+
+
+def read_rss_bytes(*, peak: bool = False) -> int:
+    """Resident memory of this process now, or the most it ever was (Linux: VmRSS, VmHWM).
+
+    Not `ru_maxrss`: that one survives an exec, so a child would begin with its parent's peak.
+    """
+    name = "VmHWM:" if peak else "VmRSS:"
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+def run_child(arguments: Sequence[str], *, python: str = sys.executable, env: dict[str, str] | None = None) -> dict:
+    """Run `python arguments` and return the JSON object on the last line of its output.
+
+    Raises:
+        RuntimeError: It failed; with the end of what it said.
+    """
+    done = subprocess.run([python, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-NUM_ERROR_LINES:])
+        raise RuntimeError(f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{said}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def thread_settings(num_threads: int) -> dict[str, str]:
+    """The environment that gives every child the same threads; waiting ones sleep, as other work shares the cores."""
+    return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory and GPU of this machine."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "processor": _read_value("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": None,
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)
+    return facts
+
+
+def describe_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Python's and the packages' versions, of those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _read_value(path: str, key: str) -> str:
+    for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []:
+        if line.startswith(key):
+            return line.split(":", 1)[1].strip()
+    return ""
