@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.executors import count_cores, run_jobs
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
@@ -25,6 +24,7 @@ from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
+from driving.executors import count_cores, run_jobs
 from driving.ledger import (
     LEDGER_NAME,
     PLAN_NAME,

@@ -82,9 +82,7 @@ def iter_decoded(
         return
     if any(later <= earlier for earlier, later in itertools.pairwise(wanted)):
         raise ValueError("frame indices must be strictly increasing")
-    if wanted[0] < 0 or wanted[-1] >= info.num_frames:
-        outside = wanted[0] if wanted[0] < 0 else wanted[-1]
-        raise VideoError(f"{address} has {info.num_frames} frames, frame {outside} was asked for")
+    check_indices(address, info, wanted)
     if address.frames:
         for index in wanted:
             yield index, _read_picture_frame(Path(address.path) / address.frames[index])
@@ -94,6 +92,14 @@ def iter_decoded(
         keys = np.flatnonzero(info.is_key_frame) if info.pts is not None else np.zeros(1, dtype=np.int64)
         for start, run in plan_runs(wanted, keys):
             yield from _decode_run(address, container, stream, info, start, run)
+
+
+def check_indices(address: VideoAddress, info: VideoInfo, frame_indices: Sequence[int] | np.ndarray) -> None:
+    """Raise VideoError unless the video has all of these frames."""
+    low, high = int(min(frame_indices)), int(max(frame_indices))
+    if low < 0 or high >= info.num_frames:
+        outside = low if low < 0 else high
+        raise VideoError(f"{address} has {info.num_frames} frames, frame {outside} was asked for")
 
 
 def plan_runs(wanted: Sequence[int], key_indices: np.ndarray) -> list[tuple[int, list[int]]]:

@@ -21,7 +21,7 @@ from driving.recording import VideoAddress
 from driving.sampling import median_rate_hz
 from video_io.address import open_address
 from video_io.mp4_boxes import read_rotation
-from video_io.pictures import check_picture, read_picture
+from video_io.pictures import check_picture, probe_picture
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,7 @@ def _to_us(pts: np.ndarray, time_base: Fraction, address: VideoAddress) -> np.nd
 def _probe_pictures(address: VideoAddress) -> VideoInfo:
     for name in address.frames:
         check_picture(Path(address.path) / name)
-    first = read_picture(Path(address.path) / address.frames[0])
-    height, width = first.shape[:2]
+    height, width = probe_picture(Path(address.path) / address.frames[0])
     return VideoInfo(
         height=height,
         width=width,

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.executors import run_jobs
 from data_prep.synthetic.camera import Camera
 from data_prep.synthetic.clip import ClipPlan, camera_files, draw_split, ego_file, make_clip_id
 from data_prep.synthetic.layout import (
@@ -27,6 +26,7 @@ from data_prep.synthetic.layout import (
 )
 from data_prep.synthetic.motion import Motion
 from driving.errors import DrivingError
+from driving.executors import run_jobs
 from driving.ledger import claim_output, list_entries, write_atomically
 
 FORMAT_VERSION = 2  # raise when the bytes of the same plan change

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.executors import count_cores
 from data_prep.synthetic.clip import EGO_SPARSE_TAIL_S, ClipPlan
 from data_prep.synthetic.dataset import DatasetSummary, write_dataset
 from data_prep.synthetic.draw import draw_motion
 from data_prep.synthetic.layout import LAYOUTS, PRESENCE_FILES
 from driving.errors import DrivingError, run_main
+from driving.executors import count_cores
 from driving.option_values import number, parse_count, whole_number
 from driving.options import option, parse_options
 

@@ -126,20 +126,33 @@ def normalise_patches(patches: torch.Tensor, mean: list[float], std: list[float]
     return values.sub_(offset).div_(scale).view(len(patches), -1).to(dtype)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def render_video_block(processor: Any, num_frames: int, height: int, width: int, fps: float) -> MediaBlock:
-    """The tokens of a clip as the *installed* processor writes them: time stamps i / fps, start and end tokens.
+    """The tokens of a clip as the *installed* processor writes them: time stamps i / fps, start and end tokens."""
+    return _widen(_render_smallest_video(processor, num_frames, fps), _count_merged(processor, height, width))
 
-    Versions differ (5.19 to 5.23 put one more vision start and end around a video), so the processor is asked, once
-    for each size, with black frames.
+
+@lru_cache(maxsize=4096)
+def render_image_block(processor: Any, height: int, width: int) -> MediaBlock:
+    """The tokens of a still image of this size, as the installed processor writes them."""
+    return _widen(_render_smallest_image(processor), _count_merged(processor, height, width))
+
+
+@lru_cache(maxsize=1024)
+def _render_smallest_video(processor: Any, num_frames: int, fps: float) -> MediaBlock:
+    """A clip of one visual token a frame group.
+
+    Versions differ (5.19 to 5.23 put one more vision start and end around a video), so the processor is asked, with
+    black frames; small ones, since rendering large ones costs as much as a sample.
     """
     import torch
 
+    side = _side_px(processor)
     metadata = {"fps": fps, "total_num_frames": num_frames, "duration": num_frames / fps}
     metadata["frames_indices"] = list(range(num_frames))
     out = processor(
         text=[MEDIA_PLACEHOLDERS["video"]],
-        videos=[torch.zeros(num_frames, 3, height, width, dtype=torch.uint8)],
+        videos=[torch.zeros(num_frames, 3, side, side, dtype=torch.uint8)],
         video_metadata=[metadata],
         do_sample_frames=False,
         do_resize=False,
@@ -147,14 +160,31 @@ def render_video_block(processor: Any, num_frames: int, height: int, width: int,
     return _to_block(out)
 
 
-@lru_cache(maxsize=64)
-def render_image_block(processor: Any, height: int, width: int) -> MediaBlock:
-    """The tokens of a still image of this size, as the installed processor writes them."""
+@lru_cache(maxsize=16)
+def _render_smallest_image(processor: Any) -> MediaBlock:
     import torch
 
-    black = torch.zeros(3, height, width, dtype=torch.uint8)
-    out = processor(text=[MEDIA_PLACEHOLDERS["image"]], images=[black], do_resize=False)
-    return _to_block(out)
+    black = torch.zeros(3, _side_px(processor), _side_px(processor), dtype=torch.uint8)
+    return _to_block(processor(text=[MEDIA_PLACEHOLDERS["image"]], images=[black], do_resize=False))
+
+
+def _side_px(processor: Any) -> int:
+    """Side of the square that becomes one visual token."""
+    return processor.video_processor.patch_size * processor.video_processor.merge_size
+
+
+def _count_merged(processor: Any, height: int, width: int) -> int:
+    side = _side_px(processor)
+    if height % side or width % side:
+        raise ValueError(f"a frame of {height}x{width} px is not whole in squares of {side} px")
+    return height // side * (width // side)
+
+
+def _widen(block: MediaBlock, num_merged: int) -> MediaBlock:
+    """Repeat each visual token, which stands for a picture of one, as often as the picture has tokens."""
+    pairs = zip(block.input_ids, block.mm_token_type_ids, strict=True)
+    wide = [pair for pair in pairs for _ in range(num_merged if pair[1] else 1)]
+    return MediaBlock(*map(tuple, zip(*wide, strict=True)))
 
 
 def _to_block(out: Any) -> MediaBlock:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.executors import count_cores, run_jobs
 from driving.errors import DrivingError, LedgerError
+from driving.executors import count_cores, run_jobs
 
 
 def square(number):
@@ -33,6 +33,13 @@ def test_several_workers_do_every_job_once():
     assert sorted(run_jobs(square, range(20), 2)) == [n * n for n in range(20)]
 
 
+def test_a_forked_worker_knows_what_its_parent_holds():
+    held = object()  # cannot be sent: another process would see another one
+    found = list(run_jobs(lambda number: (number, id(held), os.getpid()), range(6), 2, forked=True))
+    assert sorted(number for number, _, _ in found) == list(range(6))
+    assert {(place, pid == os.getpid()) for _, place, pid in found} == {(id(held), False)}
+
+
 def test_an_error_of_a_job_reaches_the_caller_as_it_was():
     with pytest.raises(LedgerError, match="the disk is full"):
         list(run_jobs(fail_on_three, range(50), 2))
@@ -55,7 +62,7 @@ def test_ctrl_c_while_workers_start_leaves_one_line(tmp_path, delay_s):
     )
     (tmp_path / "door.py").write_text(
         "import sys, threading\n"
-        "from data_prep.executors import run_jobs\nfrom driving.errors import run_main\nfrom slow_jobs import job\n"
+        "from driving.executors import run_jobs\nfrom driving.errors import run_main\nfrom slow_jobs import job\n"
         "if __name__ == '__main__':\n    print('ready', flush=True)\n"
         "    sys.exit(run_main(lambda: list(run_jobs(job, range(10**6), 2)) and 0))\n"
     )

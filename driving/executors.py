@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from driving.errors import DrivingError
 
@@ -29,8 +29,14 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+def run_jobs(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, *, forked: bool = False
+) -> Iterator[Result]:
     """Yield function(job) for every job, as they finish; with one worker, in this process and in order.
+
+    Args:
+        forked: workers are copies of this process: what `function` holds (a loaded tokenizer, a long list) need not be
+            sent, and need not be picklable. They inherit every lock that is held now.
 
     Raises:
         DrivingError: A worker was killed from outside.
@@ -39,11 +45,12 @@ def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], workers: in
     if workers <= 1:
         yield from map(function, jobs)
         return
-    # Fresh processes rather than forks: a fork would inherit the lock on the output folder and outlive its parent's.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    # Fresh processes where nothing speaks against it: a fork inherits the lock on the output folder, and holds it for a
+    # moment longer than a parent that is killed.
+    context = multiprocessing.get_context("fork" if forked else "spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(function,))
     try:
-        yield from _run_ahead(pool, function, iter(jobs), workers * JOBS_PER_WORKER)
+        yield from _run_ahead(pool, iter(jobs), workers * JOBS_PER_WORKER)
     except BrokenProcessPool as error:
         raise DrivingError(
             "a worker process was killed (out of memory?); run the same command again to continue, "
@@ -53,29 +60,37 @@ def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], workers: in
         pool.shutdown(cancel_futures=True)
 
 
-def _run_ahead(
-    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterator[Job], num_ahead: int
-) -> Iterator[Result]:
-    running = _submit(pool, function, islice(jobs, num_ahead))
+def _run_ahead(pool: ProcessPoolExecutor, jobs: Iterator[Any], num_ahead: int) -> Iterator[Any]:
+    running = _submit(pool, islice(jobs, num_ahead))
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             result = future.result()
-            running |= _submit(pool, function, islice(jobs, 1))
+            running |= _submit(pool, islice(jobs, 1))
             yield result
 
 
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: Iterable[Job]) -> set[Future]:
+def _submit(pool: ProcessPoolExecutor, jobs: Iterable[Any]) -> set[Future]:
     """Hand jobs over with Ctrl-C held back: a worker started here inherits that until it ignores it itself."""
     resource_tracker.ensure_running()  # its first start would let Ctrl-C through again
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return {pool.submit(function, job) for job in jobs}
+        return {pool.submit(_call, job) for job in jobs}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _start_worker() -> None:
+_function: Callable[[Any], Any] | None = None  # of a worker, for all its jobs
+
+
+def _call(job: Any) -> Any:
+    assert _function is not None
+    return _function(job)
+
+
+def _start_worker(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()

@@ -1,0 +1,170 @@
+"""From a row to its pictures: which file, which frames, at which size; then the pixels.
+
+    record ──plan_clips──▶ [ClipPlan]   headers only, nothing is decoded
+           ──read_clips──▶ [Clip]       the frames of those plans
+
+Whatever counts tokens uses the plans, whatever shows pixels the clips: both know the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from driving.errors import VideoError
+from driving.records import media_paths, record_name
+from qwenvl.data.frame_cache import Clip
+from qwenvl.data.pixels import plan_image_size, plan_num_frames, plan_video_size
+from qwenvl.data.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from driving.recording import VideoAddress
+    from video_io.probe import VideoInfo
+
+Record = dict[str, Any]
+LONGEST_SHOWN = 120  # characters of a path in a message
+FRAME_TOLERANCE = 0.75  # of a frame interval, as when segments are cut
+NOMINAL_RATE_TOLERANCE = 0.05  # a 9.62 Hz camera read at 10 fps stands on the 10 fps grid, in time stamps too
+
+
+class ClipPlan(NamedTuple):
+    """A clip that is not decoded yet: these frames of this file, at this height and width in px and nominal rate."""
+
+    address: VideoAddress
+    info: VideoInfo
+    indices: np.ndarray
+    size: tuple[int, int]
+    fps: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width in px, as the decoded clip will have them."""
+        return (len(self.indices), *self.size)
+
+
+def find_media(path: str, folders: Sequence[Path]) -> Path:
+    """The first of `folders` that holds the file; absolute paths are taken as they are.
+
+    Raises:
+        VideoError: None of them does.
+    """
+    if Path(path).is_absolute():
+        candidates = [Path(path)]
+    else:
+        candidates = list(dict.fromkeys(Path(folder) / path for folder in [*folders, Path()]))
+    for candidate in candidates:
+        try:
+            if candidate.exists():
+                return candidate
+        except OSError as error:
+            shown = path if len(path) <= LONGEST_SHOWN else path[:LONGEST_SHOWN] + "..."
+            raise VideoError(f"{shown} cannot be looked for: {error.strerror} ({len(path):,} characters)") from error
+    looked = ", ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
+    raise VideoError(f"{path} is not there (looked in {looked}); cut the segments again, or set the data path")
+
+
+def plan_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[Path] = ()) -> list[ClipPlan]:
+    """Choose frames and size of each video of a record, from its headers.
+
+    Raises:
+        VideoError: A file is missing or cannot give the frames.
+    """
+    return [_plan_clip(record, find_media(path, folders), preprocessing) for path in media_paths(record, "video")]
+
+
+def read_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[Path] = ()) -> list[Clip]:
+    """Decode the videos of a record at the frames and size that `preprocessing` asks for.
+
+    Raises:
+        VideoError: A file is missing or cannot give the frames.
+    """
+    from video_io.decode import decode_frames
+
+    return [
+        Clip(decode_frames(plan.address, plan.indices, plan.size, preprocessing.scaler, info=plan.info), plan.fps)
+        for plan in plan_clips(record, preprocessing, folders)
+    ]
+
+
+def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> ClipPlan:
+    from driving.recording import VideoAddress
+    from video_io.clips import plan_clip
+    from video_io.decode import check_indices
+    from video_io.pictures import list_pictures
+    from video_io.probe import probe_video
+
+    if path.is_dir():
+        address = VideoAddress(str(path), frames=list_pictures(path))
+        if not address.frames:
+            raise VideoError(f"{path} is a folder without pictures (.png, .jpg)")
+    else:
+        address = VideoAddress(str(path), record.get("member") or "")
+    info = probe_video(address)
+    start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")
+    num_recorded, duration_s = _measure_clip(info.num_frames, info.fps_median, record, preprocessing.video_fps)
+    num_frames = plan_num_frames(num_recorded, duration_s, preprocessing)
+    clip_fps = round(num_frames / duration_s, 6)
+    if listed is not None:
+        indices = np.asarray(listed)[np.arange(num_frames) * num_recorded // num_frames]
+        check_indices(address, info, indices)
+    else:
+        indices = plan_clip(
+            address,
+            info,
+            fps=clip_fps,
+            num_frames=num_frames,
+            start_s=start_s,
+            stop_s=stop_s,
+            tolerance=FRAME_TOLERANCE,
+        )
+    size = plan_video_size(info.height, info.width, num_frames, preprocessing)
+    return ClipPlan(address, info, np.asarray(indices), size, clip_fps)
+
+
+def _measure_clip(num_frames: int, fps_median: float, record: Record, fps: float) -> tuple[int, float]:
+    """(frames that a clip holds, its duration in seconds): a second of a recording, chosen frames, or a whole file."""
+    start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")
+    is_nominal = fps_median == 0 or abs(fps_median / fps - 1) <= NOMINAL_RATE_TOLERANCE
+    rate = fps if is_nominal else fps_median
+    if start_s is None or stop_s is None:
+        num_held = num_frames if listed is None else len(listed)
+        return num_held, num_held / rate
+    duration_s = float(stop_s) - float(start_s)
+    if duration_s <= 0:
+        raise VideoError(f"{record_name(record)}: video_start {start_s} is not before video_end {stop_s}")
+    num_held = len(listed) if listed is not None else min(num_frames, max(1, round(duration_s * rate)))
+    return num_held, duration_s
+
+
+def plan_images(
+    record: Record, preprocessing: Preprocessing, processor: Any, folders: Sequence[Path]
+) -> list[tuple[Path, tuple[int, int]]]:
+    """The still images of a record, each with the height and width in px at which the model is shown it."""
+    from video_io.pictures import probe_picture
+
+    plans = []
+    for name in media_paths(record, "image"):
+        path = find_media(name, folders)
+        plans.append((path, plan_image_size(*probe_picture(path), preprocessing, processor.image_processor)))
+    return plans
+
+
+def read_images(record: Record, preprocessing: Preprocessing, processor: Any, folders: Sequence[Path]) -> list:
+    """Read the still images of a record, each (1, H, W, 3) uint8 at the size the model is shown."""
+    plans = plan_images(record, preprocessing, processor, folders)
+    if not plans:
+        return []
+    from PIL import Image
+
+    from video_io.pictures import read_picture
+
+    images = []
+    for path, (height, width) in plans:
+        picture = read_picture(path)
+        if picture.shape[:2] != (height, width):
+            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+        images.append(picture[None])
+    return images

@@ -1,0 +1,88 @@
+"""What a sample depends on, as short hashes: anything kept from an earlier run is only used where these agree.
+
+identify_rendering(preprocessing, processor) ──▶ {"video_fps": ..., "tokenizer": hash, ...}   the same for all rows
+hash_row(record)                              ──▶ turns, files by name, window in time
+identify_media(path)                          ──▶ size and time of change of a file, or of all files of a folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from driving.records import MEDIA, media_paths
+from qwenvl.data.clips import Record, find_media
+from qwenvl.data.preprocessing import Preprocessing
+
+HASH_BYTES = 16
+FRAME_KEYS = (*MEDIA, "member", "video_start", "video_end", "frame_indices")  # of a record: which pixels it shows
+# What decides frames and tokens; the rest of a Preprocessing is told about the data, not asked of it.
+PIXEL_RULES = (
+    "video_fps", "video_min_frames", "video_max_frames", "video_frame_pixels", "video_max_pixels", "video_min_pixels",
+    "max_pixels", "min_pixels", "factor_px", "scaler",
+)  # fmt: skip
+
+
+def identify_rendering(preprocessing: Preprocessing, processor: Any) -> dict[str, Any]:
+    """JSON values that decide how any row becomes tokens and frames: pixel rules, tokenizer, template, versions."""
+    return {name: getattr(preprocessing, name) for name in PIXEL_RULES} | _identify_processor(processor)
+
+
+@lru_cache(maxsize=8)
+def _identify_processor(processor: Any) -> dict[str, Any]:
+    import transformers
+
+    vocabulary = processor.tokenizer.backend_tokenizer.to_str()
+    pictures = processor.image_processor
+    return {
+        "tokenizer": hash_text(vocabulary),
+        "chat_template": hash_text(str(processor.chat_template)),
+        "image_size": [pictures.size["shortest_edge"], pictures.size["longest_edge"]],
+        "processor": type(processor).__name__,
+        "transformers": transformers.__version__,
+    }
+
+
+def hash_text(text: str) -> str:
+    """Thirty-two hex digits of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).hexdigest()
+
+
+def hash_row(record: Record) -> str:
+    """Of all that a record itself says about its sample; its name, group and numbers are not in it."""
+    return _hash_values(record, ("conversations", *FRAME_KEYS))
+
+
+def hash_frames(record: Record) -> str:
+    """Of what a record says about its pixels alone: rows that ask different questions about one clip agree."""
+    return _hash_values(record, FRAME_KEYS)
+
+
+def _hash_values(record: Record, keys: Sequence[str]) -> str:
+    values = {key: record[key] for key in keys if record.get(key) is not None}
+    return hash_text(json.dumps(values, ensure_ascii=False, sort_keys=True))
+
+
+def identify_files(record: Record, folders: Sequence[Path]) -> list[list[Any]]:
+    """[bytes, time of change in ns] of each file or folder that a record shows.
+
+    Raises:
+        VideoError: One is not there.
+    """
+    return [identify_media(find_media(path, folders)) for kind in MEDIA for path in media_paths(record, kind)]
+
+
+def identify_media(path: Path) -> list[Any]:
+    """[bytes, time of change in ns] of a file; of a folder of pictures the sum of all bytes and the latest change."""
+    status = path.stat()
+    if not path.is_dir():
+        return [status.st_size, status.st_mtime_ns]
+    with os.scandir(path) as entries:
+        states = [entry.stat() for entry in entries]
+    changes = [status.st_mtime_ns, *(state.st_mtime_ns for state in states)]
+    return [sum(state.st_size for state in states), max(changes)]
