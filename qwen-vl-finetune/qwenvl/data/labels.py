@@ -85,7 +85,7 @@ def tokenize_conversation(
     structure, texts = _take_apart(messages)
     skeleton = _render_skeleton(processor, structure, not with_answer)
     conversation = _walk(skeleton, texts, blocks, processor.tokenizer)
-    if with_answer and all(label == IGNORED for label in conversation.labels):
+    if with_answer and conversation.labels.count(IGNORED) == len(conversation.labels):
         raise RecordError("no token of the conversation is supervised; there is nothing to learn")
     return conversation
 
