@@ -1,7 +1,9 @@
 """What a run says while it trains: a line a logged step on the screen, and training_log.jsonl for programs.
 
-on_log ──▶ "step 12/300  loss 1.234  lr 1.0e-04  8.5 s"     screen, above the bar
+on_log ──▶ a line under named columns                            screen, above the bar
        ──▶ {"step": 12, "loss": 1.234, ..., "elapsed_s": 8.5}    training_log.jsonl
+
+The numbers come from transformers (loss, learning rate, gradient) and from qwenvl.train.meter (all others).
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from transformers.trainer_callback import ProgressCallback
 from driving.ledger import dump_json, write_text
 
 LOG_NAME = "training_log.jsonl"
+LINES_A_HEADER = 20
+WIDTHS = {
+    "loss": 7, "lr": 7, "gradient": 8, "samples/s": 9, "supervised/s": 12, "visual/s": 8, "wait": 5, "GiB": 5, "left": 7,
+}  # fmt: skip
 
 
 class StepLines(ProgressCallback):
@@ -26,10 +32,9 @@ class StepLines(ProgressCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.started_s = 0.0
+        self.num_lines = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started_s = time.monotonic()
         if not args.disable_tqdm:
             super().on_train_begin(args, state, control, **kwargs)
 
@@ -43,17 +48,66 @@ class StepLines(ProgressCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs and "loss" in logs:
-            tqdm.write(format_step(state.global_step, state.max_steps, logs, time.monotonic() - self.started_s))
+            if self.num_lines % LINES_A_HEADER == 0:
+                tqdm.write(format_header(state.max_steps))
+            self.num_lines += 1
+            tqdm.write(format_step(state.global_step, state.max_steps, logs))
 
 
-def format_step(step: int, num_steps: int, logs: dict[str, Any], elapsed_s: float) -> str:
-    """One logged step as a person reads it."""
-    words = [f"step {step:,}/{num_steps:,}", f"loss {logs['loss']:.4f}"]
-    if "grad_norm" in logs:
-        words.append(f"gradient {logs['grad_norm']:.3g}")
-    if "learning_rate" in logs:
-        words.append(f"rate {logs['learning_rate']:.2e}")
-    return "  ".join([*words, f"{elapsed_s:,.1f} s"])
+def format_header(num_steps: int) -> str:
+    """The names of the columns, with their units; they repeat, so that the end of a long log can be read."""
+    return "  ".join([f"{'step':>{_step_width(num_steps)}}", *(f"{name:>{width}}" for name, width in WIDTHS.items())])
+
+
+def format_step(step: int, num_steps: int, logs: dict[str, Any]) -> str:
+    """One logged step as a person reads it, in at most 100 columns for runs of up to 99,999 steps.
+
+    The first line of a process says "warm-up" where the others say the time that is left: its rates hold what is
+    done once only.
+    """
+    wait, left = logs.get("data_wait_percent"), logs.get("time_left_s")
+    words = {
+        "loss": _or_dash(logs["loss"], format_loss),
+        "lr": _or_dash(logs.get("learning_rate"), "{:.1e}".format),
+        "gradient": _or_dash(logs.get("grad_norm"), "{:.3g}".format),
+        "samples/s": _or_dash(logs.get("samples_per_s"), format_number),
+        "supervised/s": _or_dash(logs.get("supervised_tokens_per_s"), format_number),
+        "visual/s": _or_dash(logs.get("visual_tokens_per_s"), format_number),
+        "wait": _or_dash(wait, lambda percent: f"{percent:.1f}%" if percent < 99.95 else "100%"),
+        "GiB": _or_dash(logs.get("peak_memory_gib"), "{:.1f}".format),
+        "left": "warm-up" if left is None else format_duration(left),
+    }
+    first = f"{f'{step:,}/{num_steps:,}':>{_step_width(num_steps)}}"
+    return "  ".join([first, *(f"{words[name]:>{width}}" for name, width in WIDTHS.items())])
+
+
+def _step_width(num_steps: int) -> int:
+    return len(f"{num_steps:,}/{num_steps:,}")
+
+
+def _or_dash(value: float | None, format_value: Any) -> str:
+    return "-" if value is None else format_value(value)
+
+
+def format_loss(loss: float) -> str:
+    return f"{loss:.4f}" if abs(loss) < 100 else f"{loss:.1f}"
+
+
+def format_number(value: float) -> str:
+    """Three digits that count: 0.042, 4.21, 42.1, 421, 4,210."""
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if math.isfinite(value) else 0
+    return f"{value:,.{min(decimals, 3)}f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Two units, as people say it: 45s, 12m 30s, 23h 59m, 3d 4h."""
+    total = max(0, round(seconds))
+    for unit_s, unit, part_s, part in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+        if total >= unit_s:
+            return f"{total // unit_s}{unit} {total % unit_s // part_s}{part}"
+    return f"{total}s"
 
 
 class LogFile(transformers.TrainerCallback):

@@ -22,6 +22,7 @@ from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
 from qwenvl.train.disk import explain_failed_save
+from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
 from qwenvl.train.samplers import EpochBatches, EpochLoader
@@ -66,6 +67,8 @@ class DrivingTrainer(transformers.Trainer):
         for plain in (transformers.PrinterCallback, ProgressCallback):  # whichever --disable_tqdm brought
             self.remove_callback(plain)
         self.add_callback(StepLines())
+        self.meter = StepMeter(functools.partial(read_peak_memory_gib, self.args.device))
+        self.add_callback(self.meter)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the tokens of all micro-batches and ranks
         suffix = f".rank{args.process_index}" if args.process_index else ""
         self.ledger_path = Path(args.output_dir) / f"skipped{suffix}.jsonl"
@@ -115,6 +118,18 @@ class DrivingTrainer(transformers.Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
         count = super()._get_num_items_in_batch(batch_samples, device)
         return count if count is None else count.clamp(min=1)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        return super().get_batch_samples(self.meter.watch(epoch_iterator), num_batches, device)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The line of a logged step also says what all ranks did since the last one."""
+        if "loss" in logs:
+            logs.update(self.meter.close_window(self._gather_rows, self.state.max_steps - self.state.global_step))
+        super().log(logs, start_time)
+
+    def _gather_rows(self, row: list[float]) -> list[list[float]]:
+        return self.accelerator.gather(torch.tensor([row], device=self.args.device)).tolist()
 
     # One step
 
