@@ -23,7 +23,8 @@ from driving.ledger import dump_json, write_text
 LOG_NAME = "training_log.jsonl"
 LINES_A_HEADER = 20
 WIDTHS = {
-    "loss": 7, "lr": 7, "gradient": 8, "samples/s": 9, "supervised/s": 12, "visual/s": 8, "wait": 5, "GiB": 5, "left": 7,
+    "loss": 7, "lr": 7, "gradient": 8, "samples/s": 9, "supervised/s": 12, "visual/s": 8, "wait": 5, "GiB": 5,
+    "left": 7,
 }  # fmt: skip
 
 
