@@ -44,6 +44,16 @@ def number(minimum: float, maximum: float = math.inf, *, above: bool = False) ->
     return parse
 
 
+def parse_pixels(text: str) -> int:
+    """A number of pixels, also as a product: 1024*28*28."""
+    product = 1
+    for factor in text.replace("x", "*").replace("\u00d7", "*").split("*"):
+        if not (factor.strip().isascii() and factor.strip().isdigit()):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, such as 114688 or 1024*28*28")
+        product *= int(factor)
+    return product
+
+
 parse_count = whole_number(0)
 parse_share = number(0, 1)
 parse_frame_pixels = whole_number(32 * 32, MAX_FRAME_PIXELS)

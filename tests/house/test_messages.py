@@ -31,6 +31,7 @@ TOOLS = {
     "data_prep.label_floor": ["LabelFloorOptions"],
     "evaluation.evaluate": ["EvaluateOptions"],
     "qwenvl.tiny_model": ["TinyModelOptions"],
+    "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
 }
 # uv's, torchrun's and argparse's own; what transformers 5 dropped, named to say what became of it; a placeholder.

@@ -1,9 +1,9 @@
-"""One sample as the loss sees it: the prompt, the video as a count, the supervised text in double brackets."""
+"""One sample as the loss sees it: the prompt, the video as a count, the supervised text marked or coloured."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,27 +12,51 @@ from qwenvl.data.frame_cache import Clip
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.preprocessing import Preprocessing
 
+MARKS = ("[[", "]]")
+COLOUR_MARKS = ("\x1b[1;32m", "\x1b[0m")
 
-def format_sample(sample: dict[str, Any], tokenizer: Any, max_chars: int = 700) -> str:
-    """Text of a sample; visual tokens are counted, supervised text stands between double square brackets."""
+
+class Run(NamedTuple):
+    """Neighbouring tokens of one kind, as text."""
+
+    text: str
+    is_visual: bool
+    is_supervised: bool
+
+
+def list_runs(sample: dict[str, Any], tokenizer: Any, max_chars: int) -> list[Run]:
+    """A sample's tokens as text, cut where the modality or the supervision changes; visual tokens are counted."""
     ids, labels = sample["input_ids"].tolist(), sample["labels"].tolist()
     kinds = sample["mm_token_type_ids"].tolist()
-    pieces, start = [], 0
+    runs, start = [], 0
     while start < len(ids):
         stop = start
-        key = (kinds[start], labels[start] != IGNORED)
-        while stop < len(ids) and (kinds[stop], labels[stop] != IGNORED) == key:
+        key = (kinds[start] > 0, labels[start] != IGNORED)
+        while stop < len(ids) and (kinds[stop] > 0, labels[stop] != IGNORED) == key:
             stop += 1
-        text = tokenizer.decode(ids[start:stop])
-        if key[0]:
-            text = f"({stop - start} visual tokens)"
-        pieces.append(f"[[{_shorten(text, max_chars)}]]" if key[1] else text)
+        text = f"({stop - start} visual tokens)" if key[0] else tokenizer.decode(ids[start:stop])
+        runs.append(Run(_shorten(_show_controls(text), max_chars) if key[1] else _show_controls(text), *key))
         start = stop
-    return "".join(pieces)
+    return runs
+
+
+def format_sample(sample: dict[str, Any], tokenizer: Any, max_chars: int = 700, marks: tuple[str, str] = MARKS) -> str:
+    """Text of a sample; visual tokens are counted, supervised text stands between the marks."""
+    return "".join(
+        f"{marks[0]}{run.text}{marks[1]}" if run.is_supervised else run.text
+        for run in list_runs(sample, tokenizer, max_chars)
+    )
 
 
 def _shorten(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars // 2]} ... {text[-max_chars // 2 :]}"
+
+
+def _show_controls(text: str) -> str:
+    """A dataset's text may not steer the terminal that shows it."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
@@ -44,6 +68,17 @@ def describe_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "videos": [list(video.shape[:3]) for video in sample["videos"]],
         "images": [list(image.shape[1:3]) for image in sample["images"]],
     }
+
+
+def format_facts(sample: dict[str, Any]) -> str:
+    """One line: id, group, frames and sizes, tokens."""
+    counts = describe_sample(sample)
+    media = [f"{frames} frames of {height}x{width} px" for frames, height, width in counts["videos"]]
+    media += [f"an image of {height}x{width} px" for height, width in counts["images"]]
+    return (
+        f"{sample['id']} (group {sample['group']}), {', '.join(media) or 'text only'}, {counts['tokens']:,} tokens: "
+        f"{counts['visual_tokens']:,} visual, {counts['supervised_tokens']:,} supervised"
+    )
 
 
 def hash_prompt(sample: dict[str, Any], tokenizer: Any) -> str:

@@ -25,17 +25,20 @@ class Rows:
     """What a run trains on.
 
     Attributes:
-        records, folders: usable rows, and for each where its files are looked for.
+        records, folders, names: usable rows, and for each where its files are looked for and whose dataset it is of.
         skips: rows that cannot be used, with the reason.
         answer_format: the datasets' AnswerFormat as JSON values; None where they have none.
         num_by_name: rows taken of each dataset.
+        names_with_format: the datasets that have that answer_format.
     """
 
     records: list[Record] = field(default_factory=list)
     folders: list[tuple[Path, ...]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     answer_format: dict[str, Any] | None = None
     num_by_name: dict[str, int] = field(default_factory=dict)
+    names_with_format: set[str] = field(default_factory=set)
 
     @property
     def groups(self) -> list[str]:
@@ -56,7 +59,7 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
         records = read_records(use.annotation_path)
         chosen = choose_rows(len(records), use.percent, seed, use.name)
         folders = (use.data_path, use.annotation_path.parent, Path())
-        rows.num_by_name[use.name] = len(chosen)
+        rows.num_by_name[use.name] = rows.num_by_name.get(use.name, 0) + len(chosen)
         answer_format = read_answer_format(use.annotation_path.parent)
         if rows.answer_format and answer_format and rows.answer_format != answer_format:
             raise RecordError(
@@ -65,6 +68,8 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
             )
         if answer_format and not rows.answer_format:
             rows.answer_format, first_with_format = answer_format, use.name
+        if answer_format:
+            rows.names_with_format.add(use.name)
         verdicts.clear()
         for index in chosen:
             record = records[index]
@@ -75,6 +80,7 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
             if verdicts[index] is None:
                 rows.records.append(record)
                 rows.folders.append(folders)
+                rows.names.append(use.name)
     if not rows.records:
         first = rows.skips[0]
         raise RecordError(f"none of {len(rows.skips):,} rows can be used; the first: {first.id}: {first.reason}")

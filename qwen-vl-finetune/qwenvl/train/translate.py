@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 
 from driving.errors import DrivingError
+from driving.option_values import parse_pixels
 
 PIXEL_FLAGS = ("max_pixels", "min_pixels", "video_max_pixels", "video_min_pixels", "video_frame_pixels")
 YES = ("true", "1", "yes")
@@ -73,13 +75,10 @@ def _is_share(text: str) -> bool:
 
 
 def _multiply(name: str, text: str) -> int:
-    """A pixel count, also as a product: 1024*28*28."""
-    product = 1
-    for factor in text.replace("x", "*").replace("\u00d7", "*").split("*"):
-        if not factor.strip().isdigit():
-            raise DrivingError(f"--{name} {text!r} is not a number of pixels, such as 114688 or 1024*28*28")
-        product *= int(factor)
-    return product
+    try:
+        return parse_pixels(text)
+    except argparse.ArgumentTypeError as error:
+        raise DrivingError(f"--{name} {error}") from error
 
 
 def check_flags(argv: list[str], known: set[str]) -> None:

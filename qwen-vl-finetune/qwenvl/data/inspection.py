@@ -1,0 +1,237 @@
+"""What a dataset is made of, row by row, before anything is trained on it.
+
+    Rows ──inspect_rows──▶ [RowFacts] + [Skip]     headers only: shapes and tokens, as training will see them
+         ──decode_rows──▶ [Skip]                   media that cannot be read, where asked for
+         ──check_answers──▶ [Skip]                 answers that are not in the dataset's format
+    all of it ──▶ Inspection ──▶ inspection_report
+
+F, H, W = frames, height and width of a clip in px
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from driving.answer_format import AnswerFormat, parse_answer
+from driving.errors import AnswerError, DrivingError, RecordError
+from driving.executors import run_jobs
+from driving.ledger import MIN_BAD_TO_FAIL, Skip
+from driving.records import record_name
+from qwenvl.data.clips import plan_clips, plan_images
+from qwenvl.data.dataset import BadSample, DrivingDataset, explain_too_long, tokenize_record
+from qwenvl.data.labels import IGNORED
+from qwenvl.data.rows import Rows
+
+HELD_OUT = ("val", "valid", "validation", "eval", "test")  # file and dataset names end so
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """One row as the model will be shown it.
+
+    Attributes:
+        tokens, visual_tokens, supervised_tokens: of the whole conversation.
+        videos: ((H, W) as recorded, (F, H, W) as shown) of each.
+        images: (H, W) as shown of each.
+    """
+
+    id: str
+    tokens: int
+    visual_tokens: int
+    supervised_tokens: int
+    videos: tuple[tuple[tuple[int, int], tuple[int, int, int]], ...] = ()
+    images: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass
+class Inspection:
+    """All that was found out about the rows of `--dataset_use`.
+
+    Attributes:
+        num_by_name: rows taken of each dataset, a row twice where its share is above 100 %.
+        facts: usable rows.
+        skips: rows that cannot train: stage "check" (shape, missing files), "measure" (headers), "length", "decode".
+        bad_answers: rows whose answer is not in the dataset's format; None where the dataset has no format.
+        repeated_ids: ids that more than one row carries.
+        shared_groups: {"train and val": recordings that are in both}; only pairs that share any.
+        num_decoded: rows that were decoded to the end.
+    """
+
+    num_by_name: dict[str, int]
+    num_groups: int
+    model_max_length: int
+    facts: list[RowFacts] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    bad_answers: list[Skip] | None = None
+    repeated_ids: list[str] = field(default_factory=list)
+    shared_groups: dict[str, list[str]] = field(default_factory=dict)
+    num_decoded: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.facts) + len(self.skips)
+
+    @property
+    def too_long(self) -> list[Skip]:
+        return [skip for skip in self.skips if skip.stage == "length"]
+
+
+def list_distinct(dataset: DrivingDataset) -> list[int]:
+    """Row numbers, each row once however often its share uses it."""
+    first = {id(record): index for index, record in reversed(list(enumerate(dataset.records)))}
+    return sorted(first.values())
+
+
+def inspect_rows(
+    dataset: DrivingDataset, num_workers: int, show: Callable[..., Any]
+) -> tuple[list[RowFacts], list[Skip]]:
+    """Shapes and tokens of every row, read off headers; a row used twice is looked at once and counted twice.
+
+    Args:
+        show: wraps the iterator of results for a progress bar; takes `total`.
+    """
+    num_uses = Counter(id(record) for record in dataset.records)
+    distinct = list_distinct(dataset)
+    facts, skips = {}, {}
+    for index, found in show(run_jobs(_Measure(dataset), distinct, num_workers, forked=True), total=len(distinct)):
+        (facts if isinstance(found, RowFacts) else skips)[index] = found
+    repeated = [row for index in sorted(facts) for row in [facts[index]] * num_uses[id(dataset.records[index])]]
+    return repeated, [skips[index] for index in sorted(skips)]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """index -> (index, RowFacts or Skip), in a worker."""
+
+    dataset: DrivingDataset
+
+    def __call__(self, index: int) -> tuple[int, RowFacts | Skip]:
+        record, folders = self.dataset.records[index], self.dataset.folders[index]
+        try:
+            facts = measure_row(record, self.dataset, folders)
+        except DrivingError as error:
+            return index, Skip(record_name(record), "measure", str(error))
+        reason = explain_too_long(facts.tokens, self.dataset.model_max_length)
+        return index, Skip(facts.id, "length", reason, {"tokens": facts.tokens}) if reason else facts
+
+
+def measure_row(record: dict[str, Any], dataset: DrivingDataset, folders: Sequence[Any]) -> RowFacts:
+    """One row's shapes and tokens.
+
+    Raises:
+        RecordError, VideoError: Why the row cannot be used.
+    """
+    plans = plan_clips(record, dataset.preprocessing, folders)
+    images = [size for _, size in plan_images(record, dataset.preprocessing, dataset.processor, folders)]
+    shapes = [(*plan.shape, plan.fps) for plan in plans]
+    tokens = tokenize_record(record, dataset.processor, shapes, images, with_answer=True)
+    return RowFacts(
+        id=record_name(record),
+        tokens=len(tokens.input_ids),
+        visual_tokens=sum(kind > 0 for kind in tokens.mm_token_type_ids),
+        supervised_tokens=sum(label != IGNORED for label in tokens.labels),
+        videos=tuple(((plan.info.height, plan.info.width), plan.shape) for plan in plans),
+        images=tuple(images),
+    )
+
+
+def decode_rows(
+    dataset: DrivingDataset, indices: Sequence[int], num_workers: int, show: Callable[..., Any]
+) -> list[Skip]:
+    """Read these rows to their last pixel; returns those that cannot be."""
+    results = run_jobs(_Decode(dataset), indices, num_workers, forked=True)
+    return sorted((bad for bad in show(results, total=len(indices)) if bad is not None), key=lambda skip: skip.id)
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """index -> Skip or None, in a worker; the pixels stay there."""
+
+    dataset: DrivingDataset
+
+    def __call__(self, index: int) -> Skip | None:
+        sample = self.dataset[index]
+        return Skip(sample.id, "decode", sample.reason) if isinstance(sample, BadSample) else None
+
+
+def list_unique(rows: Rows) -> Iterator[tuple[dict[str, Any], str]]:
+    """(record, its dataset's name), each once however large its share is."""
+    seen = set()
+    for record, name in zip(rows.records, rows.names, strict=True):
+        if id(record) not in seen:
+            seen.add(id(record))
+            yield record, name
+
+
+def check_answers(rows: Rows) -> list[Skip] | None:
+    """Rows whose answers the dataset's own format cannot read back strictly; None where there is no format."""
+    if rows.answer_format is None:
+        return None
+    try:
+        answer_format = AnswerFormat(**rows.answer_format)
+    except TypeError as error:
+        raise RecordError(
+            f"the dataset's answer_format is of another version ({error}); run ./convert_to_training_format.py again"
+        ) from error
+    bad = []
+    for record, name in list_unique(rows):
+        if name not in rows.names_with_format:
+            continue
+        for text in (turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"):
+            reason = explain_answer(text, answer_format)
+            if reason:
+                bad.append(Skip(record_name(record), "answer", reason))
+                break
+    return bad
+
+
+def explain_answer(text: str, answer_format: AnswerFormat) -> str:
+    """Why an answer is not what the prompt asks for; "" where it is."""
+    try:
+        parsing = parse_answer(text, answer_format).parsing
+    except AnswerError as error:
+        return str(error)
+    shown = repr(text if len(text) <= 60 else text[:57] + "...")
+    return "" if parsing == "strict" else f"the answer is not written as {answer_format.notation.pattern}: {shown}"
+
+
+def find_repeated_ids(rows: Rows) -> list[str]:
+    """Ids that several rows carry; the ledger, the truth and a resumed run tell rows apart by them."""
+    names = [record_name(record) for record, _ in list_unique(rows)] + [skip.id for skip in rows.skips]
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def find_shared_groups(rows: Rows) -> dict[str, list[str]]:
+    """Recordings that are in a held-out set and in another one as well, by pair of datasets."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for record, name in list_unique(rows):
+        groups[name].add(str(record.get("group", record_name(record))))
+    shared = {}
+    for one, other in combinations(groups, 2):
+        common = groups[one] & groups[other]
+        if common and (is_held_out(one) or is_held_out(other)):
+            shared[f"{one} and {other}"] = sorted(common)
+    return shared
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a dataset's name or file says that nothing may be learned from it."""
+    stem = name.rsplit("/", 1)[-1].removesuffix(".jsonl").removesuffix(".json").lower()
+    return stem.replace("-", "_").rsplit("_", 1)[-1] in HELD_OUT
+
+
+def find_refusals(inspection: Inspection, max_bad_fraction: float) -> list[str]:
+    """Why this dataset may not be trained on: one sentence a reason, none where it may."""
+    refusals = []
+    if not inspection.facts:
+        refusals.append(f"none of {inspection.num_rows:,} rows can be used")
+    for bad, what in ((inspection.skips, "rows cannot train"), (inspection.bad_answers or [], "answers are malformed")):
+        if len(bad) > MIN_BAD_TO_FAIL and len(bad) > max_bad_fraction * inspection.num_rows:
+            refusals.append(f"{len(bad):,} of {inspection.num_rows:,} {what} (at most {max_bad_fraction:.1%} may)")
+    for pair, common in inspection.shared_groups.items():
+        refusals.append(f"{pair} share {len(common):,} recordings, {common[0]} among them")
+    return refusals

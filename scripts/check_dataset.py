@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Door: samples as the loss sees them, and what a dataset is made of. The work is in qwenvl.check_dataset."""
+
+import sys
+
+from qwenvl.check_dataset import main
+
+if __name__ == "__main__":
+    sys.exit(main())
