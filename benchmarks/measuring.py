@@ -22,19 +22,22 @@ class StepClock:
 
     Attributes:
         step_s: seconds of each step.
+        cpu_s: processor seconds of each step, all threads of this process together; other work on the machine
+            lengthens them less than `step_s`.
         losses: whatever each step's `stop` was given; a tensor is read at the end, not in the step.
         gap_s: seconds between the end of a step and the start of the next: what it waited for its batch.
     """
 
     def __init__(self, synchronize: Any = None) -> None:
         self.step_s: list[float] = []
+        self.cpu_s: list[float] = []
         self.gap_s: list[float] = []
         self.losses: list[Any] = []
         self._synchronize = synchronize or (lambda: None)
-        self._started_s = self._stopped_s = 0.0
+        self._started_s = self._stopped_s = self._started_cpu_s = 0.0
 
     def start(self) -> None:
-        self._started_s = time.perf_counter()
+        self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
         if self._stopped_s:
             self.gap_s.append(self._started_s - self._stopped_s)
 
@@ -42,6 +45,7 @@ class StepClock:
         self._synchronize()
         self._stopped_s = time.perf_counter()
         self.step_s.append(self._stopped_s - self._started_s)
+        self.cpu_s.append(time.process_time() - self._started_cpu_s)
         if loss is not None:
             self.losses.append(loss)
 

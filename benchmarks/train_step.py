@@ -5,6 +5,7 @@
 `uv run python -m benchmarks.train_step [--json FILE]` makes its own input and prints one JSON object as its last line:
 
     step_speedup     median step of the reference / of ours
+    cpu_speedup      the same in processor seconds of the training process, which other work on the machine moves less
     memory_ratio     peak resident memory of ours over its baseline / of the reference's over its own
     peak_rss_ratio   the same without taking the baseline off
     loss_rel_diff    loss of step 1, |ours - reference| / reference
@@ -36,10 +37,10 @@ from benchmarks.measuring import (
     run_child,
     thread_settings,
 )
+from benchmarks.ways import Setup, import_libraries, train_ours, train_plainly
 
 SIZES = Path(__file__).with_name("step_model.json")
 FRAME_SIZES = ((256, 448), (128, 256))
-LORA_R, LORA_ALPHA, LEARNING_RATE = 16, 32, 1e-4
 WAYS = ("reference", "ours")
 
 
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.way:
-        run_way = run_ours if args.way == "ours" else run_reference
-        numbers = run_way(args.folder, args.steps + 1, args.workers, args.batch)
+        setup = Setup(len(FRAME_SIZES), args.steps + 1, args.workers, flat=args.batch == "flat")
+        numbers = run_way(args.way, args.folder, setup)
     else:
         with tempfile.TemporaryDirectory() as folder:
             write_workload(Path(folder), json.loads(args.sizes.read_text(encoding="utf-8")), args.processor)
@@ -86,8 +87,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     shared = [text for name in options for text in (f"--{name}", str(getattr(args, name)))]
     for _ in range(args.rounds):
         for way in WAYS:
-            arguments = ["-m", "benchmarks.train_step", "--way", way, "--folder", str(folder / way), *shared]
-            (folder / way).mkdir(exist_ok=True)
+            arguments = ["-m", "benchmarks.train_step", "--way", way, "--folder", str(folder), *shared]
             run = run_child(arguments, env=thread_settings(args.threads))
             runs[way].append(run)
             print(f"{way}: {run['step_s']} s, peak {run['peak_bytes'] / 2**30:.2f} GiB, loss {run['losses'][0]:.6f}")
@@ -106,15 +106,16 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def compare(reference: Sequence[dict], ours: Sequence[dict]) -> dict[str, float]:
     """The ratios of two ways' runs: medians over all timed steps, medians over the processes' peaks."""
 
-    def step_s(runs: Sequence[dict]) -> float:
-        return statistics.median(seconds for run in runs for seconds in run["step_s"])
+    def median(runs: Sequence[dict], name: str) -> float:
+        return statistics.median(seconds for run in runs for seconds in run[name])
 
     def peak(runs: Sequence[dict], baseline: str = "baseline_bytes") -> float:
         return statistics.median(run["peak_bytes"] - run.get(baseline, 0) for run in runs)
 
     losses = [run["losses"][0] for run in (*reference, *ours)]
     return {
-        "step_speedup": round(step_s(reference) / step_s(ours), 3),
+        "step_speedup": round(median(reference, "step_s") / median(ours, "step_s"), 3),
+        "cpu_speedup": round(median(reference, "cpu_s") / median(ours, "cpu_s"), 3),
         "memory_ratio": round(peak(ours) / peak(reference), 3),
         "peak_rss_ratio": round(peak(ours, "") / peak(reference, ""), 3),
         "loss_rel_diff": (max(losses) - min(losses)) / min(losses),
@@ -122,96 +123,20 @@ def compare(reference: Sequence[dict], ours: Sequence[dict]) -> dict[str, float]
     }
 
 
-def run_reference(folder: Path, num_steps: int, workers: int, batch: str) -> dict[str, Any]:
-    """The plain way in this process."""
-    import transformers
-
-    from benchmarks import reference
-
-    baseline = read_rss_bytes()
-    transformers.set_seed(42)
-    processor = transformers.AutoProcessor.from_pretrained(folder.parent / "model")
-    loader = reference.build_loader(folder.parent / "train.json", processor, len(FRAME_SIZES), workers)
-    pattern = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"
-    lora = {"r": LORA_R, "lora_alpha": LORA_ALPHA, "lora_dropout": 0.0, "target_modules": pattern}
-    model = reference.build_model(folder.parent / "model", lora)
-    clock = StepClock()
-    reference.train(model, loader, num_steps, clock, LEARNING_RATE)
-    labels = [loader.dataset[index]["labels"] for index in range(len(loader.dataset))]
-    return {
-        **summarise(clock, [float(loss) for loss in clock.losses], baseline),
-        "tokens": [row.numel() for row in labels],
-        "supervised_tokens": [int((row != -100).sum()) for row in labels],
-    }
-
-
-def run_ours(folder: Path, num_steps: int, workers: int, batch: str) -> dict[str, Any]:
-    """Ours in this process, by the launchers' entry."""
-    from qwenvl.train.quiet import drop_harmless_messages
-
-    drop_harmless_messages()
-    import transformers
-
-    from qwenvl.train import prepare, train_qwen, trainer  # noqa: F401  imported before the baseline is read
-
-    class Watch(transformers.TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            clock.start()
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            clock.stop()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-            if "loss" in logs:
-                clock.losses.append(logs["loss"])
-
+def run_way(way: str, folder: Path, setup: Setup) -> dict[str, Any]:
+    """One way in this process: what it took, and its losses. The first step is dropped from the seconds."""
+    import_libraries()
     clock, baseline = StepClock(), read_rss_bytes()
-    code = train_qwen.run(list_flags(folder, num_steps, workers, batch), callbacks=[Watch()])
-    if code:
-        raise SystemExit(code)
-    return summarise(clock, clock.losses, baseline)
-
-
-def list_flags(folder: Path, num_steps: int, workers: int, batch: str) -> list[str]:
-    """The command line of ours that trains what the reference trains."""
-    flags = {
-        "model_name_or_path": folder.parent / "model",
-        "dataset_use": folder.parent / "train.json",
-        "output_dir": folder / "run",
-        "overwrite_output": True,
-        "tune_mm_llm": True,
-        "tune_mm_mlp": False,
-        "tune_mm_vision": False,
-        "lora_enable": True,
-        "lora_r": LORA_R,
-        "lora_alpha": LORA_ALPHA,
-        "lora_dropout": 0,
-        "lora_target_modules": "attention",
-        "data_flatten": batch == "flat",
-        "per_device_train_batch_size": len(FRAME_SIZES),
-        "max_steps": num_steps,
-        "learning_rate": LEARNING_RATE,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "gradient_checkpointing": False,
-        "precision": "fp32",
-        "use_cpu": True,
-        "attn_implementation": "sdpa",
-        "dataloader_num_workers": workers,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
-    return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-
-
-def summarise(clock: StepClock, losses: Sequence[float], baseline: int) -> dict[str, Any]:
-    """One run's numbers; its first step is dropped from the seconds, not from the losses."""
+    if way == "ours":
+        result = train_ours(folder, folder / "run", setup, clock)
+    else:
+        result = train_plainly(folder, setup, clock)
     return {
         "step_s": [round(seconds, 4) for seconds in clock.step_s[1:]],
-        "losses": list(losses),
+        "cpu_s": [round(seconds, 4) for seconds in clock.cpu_s[1:]],
         "baseline_bytes": baseline,
         "peak_bytes": read_rss_bytes(peak=True),
+        **result,
     }
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import measuring, prep, train_step
+from benchmarks import measuring, prep, train_step, ways
 
 TINY_TEXT = {
     "vocab_size": 640, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -44,13 +44,20 @@ def test_the_last_line_of_prep_is_one_json_object_also_in_the_file(tmp_path, cap
 
 
 def a_run(step_s, peak, loss):
-    return {"step_s": step_s, "peak_bytes": peak, "baseline_bytes": 100, "losses": [loss, 0.0]}
+    return {
+        "step_s": step_s,
+        "cpu_s": [2 * step_s[0]],
+        "peak_bytes": peak,
+        "baseline_bytes": 100,
+        "losses": [loss, 0.0],
+    }
 
 
 def test_a_training_step_is_compared_by_medians_over_the_baseline():
     slow, fast = [a_run([8.0, 9.0, 100.0], 1100, 2.0)], [a_run([3.0, 2.0, 3.0], 400, 2.0002)]
     numbers = train_step.compare(slow, fast)
     assert numbers["step_speedup"] == 3.0
+    assert numbers["cpu_speedup"] == round(8 / 3, 3)
     assert numbers["memory_ratio"] == 0.3
     assert numbers["peak_rss_ratio"] == round(400 / 1100, 3)
     assert numbers["loss_rel_diff"] == pytest.approx(1e-4)
@@ -90,11 +97,8 @@ def small_workload(tmp_path_factory):
 @pytest.mark.needs_torch
 def test_ours_and_the_plain_way_see_one_batch_and_learn_the_same(small_workload):
     """Losses of three steps: the same data, weights, adapters and gradients."""
-    runs = []
-    for way in train_step.WAYS:
-        (small_workload / way).mkdir(exist_ok=True)
-        run_way = getattr(train_step, f"run_{way}")
-        runs.append(run_way(small_workload / way, num_steps=3, workers=0, batch="padded"))
+    setup = ways.Setup(batch_size=2, num_steps=3, workers=0, flat=False)
+    runs = [train_step.run_way(way, small_workload, setup) for way in train_step.WAYS]
     plain, ours = (run["losses"] for run in runs)
     assert len(plain) == 3
     assert ours == pytest.approx(plain, rel=1e-6)
