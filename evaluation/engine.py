@@ -88,13 +88,13 @@ class QwenEngine:
     def generate(self, samples: Sequence[Any]) -> list[Generated]:
         import torch
 
-        from qwenvl.data.collate import collate, to_model_inputs
+        from qwenvl.data.collate import collate_prompts, to_prompt_inputs
 
         tokenizer = self.processor.tokenizer
         pad = self.end_tokens[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        batch = collate(samples, pad_token_id=pad, padding_side="left")
+        batch = collate_prompts(samples, pad_token_id=pad)
         try:
-            inputs = to_model_inputs(batch, self.processor, self.device, self.model.dtype)
+            inputs = to_prompt_inputs(batch, self.processor, self.device, self.model.dtype)
             with torch.inference_mode():
                 output = self.model.generate(
                     **inputs,

@@ -94,15 +94,15 @@ def test_a_batch_answers_as_each_row_alone(engine, drawn_dataset):
 def test_generation_takes_the_likeliest_token_of_the_whole_prompt_each_time(engine, drawn_dataset):
     import torch
 
-    from qwenvl.data.collate import collate, to_model_inputs
+    from qwenvl.data.collate import collate_prompts, to_prompt_inputs
 
     sample = build_samples(engine, drawn_dataset)[0]
     length = len(sample["input_ids"])
     expected = []
     for _ in range(3):
-        batch = collate([sample], pad_token_id=0)
+        batch = collate_prompts([sample], pad_token_id=0)
         with torch.inference_mode():
-            logits = engine.model(**to_model_inputs(batch, engine.processor, "cpu"), use_cache=False).logits
+            logits = engine.model(**to_prompt_inputs(batch, engine.processor, "cpu"), use_cache=False).logits
         expected.append(int(logits[0, -1].argmax()))
         grown = {"input_ids": expected[-1:], "labels": [-100], "mm_token_type_ids": [0]}
         sample = sample | {key: torch.cat([sample[key], torch.tensor(tail)]) for key, tail in grown.items()}

@@ -99,7 +99,7 @@ def test_ids_and_pixels_of_a_video_are_those_of_the_processor(any_processor, num
     assert ours.input_ids == theirs["input_ids"][0].tolist()
     assert ours.mm_token_type_ids == theirs["mm_token_type_ids"][0].tolist()
     assert list(grid) == theirs["video_grid_thw"][0].tolist()
-    pixels = normalise_patches(patches, [0.5] * 3, [0.5] * 3, torch.float32)
+    pixels = normalise_patches(patches, (0.5,) * 3, (0.5,) * 3, torch.float32)
     assert torch.equal(pixels, theirs["pixel_values_videos"])
 
 
@@ -117,13 +117,13 @@ def test_an_image_is_cut_as_the_image_processor_cuts_it(any_processor):
     patches, grid = cut_patches(torch.from_numpy(image), 16, 2, 2)
     assert ours.input_ids == theirs["input_ids"][0].tolist()
     assert list(grid) == theirs["image_grid_thw"][0].tolist()
-    pixels = normalise_patches(patches, [0.5] * 3, [0.5] * 3, torch.float32)
+    pixels = normalise_patches(patches, (0.5,) * 3, (0.5,) * 3, torch.float32)
     assert torch.allclose(pixels, theirs["pixel_values"], atol=1e-6)
 
 
 def test_normalising_uses_the_statistics_of_each_channel():
     patches = torch.tensor([[0, 0, 255, 255, 51, 51]], dtype=torch.uint8)  # 3 channels, 2 values each
-    values = normalise_patches(patches, [0.0, 0.5, 0.2], [1.0, 0.5, 0.1], torch.float32)
+    values = normalise_patches(patches, (0.0, 0.5, 0.2), (1.0, 0.5, 0.1), torch.float32)
     assert torch.allclose(values, torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0, 0.0]]), atol=1e-6)
 
 

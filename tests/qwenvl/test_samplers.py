@@ -38,6 +38,46 @@ def test_the_global_order_is_the_same_for_one_and_two_ranks():
 
 def test_grouping_by_length_puts_like_to_like_and_keeps_every_row():
     lengths = [row % 7 for row in range(70)]
-    batches = list(EpochBatches(70, 10, seed=1, lengths=lengths))
+    batches = list(EpochBatches(70, 10, seed=1, num_tokens=lengths))
     assert sorted(row for batch in batches for row in batch) == list(range(70))
     assert all(len({lengths[row] for row in batch}) == 1 for batch in batches)
+
+
+LENGTHS = [400, 390, 900, 100, 100, 100, 250, 610, 33, 720, 480, 520] * 5
+
+
+def packed(rank=0, world_size=1, batch_size=1, visual=None):
+    visual = visual if visual is not None else [length // 2 for length in LENGTHS]
+    return EpochBatches(
+        len(LENGTHS), batch_size, 3, rank, world_size, num_tokens=LENGTHS, num_visual=visual, bin_tokens=1024
+    )
+
+
+def test_packing_uses_every_row_once_and_never_overfills_a_bin():
+    batches = list(packed())
+    assert sorted(row for batch in batches for row in batch) == list(range(len(LENGTHS)))
+    assert max(sum(LENGTHS[row] for row in batch) for batch in batches) <= 1024
+    assert len(batches) < len(LENGTHS) / 1.8
+
+
+def test_packing_is_a_function_of_seed_and_epoch_and_the_number_of_batches_never_changes():
+    batches, again = packed(), packed()
+    first = list(batches)
+    assert first == list(again)
+    again.set_epoch(1)
+    assert first != list(again)
+    assert len(list(again)) == len(first) == len(batches) == len(again)
+
+
+def test_packing_shares_all_rows_among_the_ranks_and_each_takes_as_many_steps():
+    ranks = [list(packed(rank, 2, batch_size=2)) for rank in (0, 1)]
+    assert len(ranks[0]) == len(ranks[1])
+    assert sorted(row for rank in ranks for batch in rank for row in batch) == list(range(len(LENGTHS)))
+
+
+def test_packing_gives_the_ranks_of_a_step_similar_numbers_of_visual_tokens():
+    visual = [length * (index % 3) // 2 for index, length in enumerate(LENGTHS)]
+    loads = [[sum(visual[row] for row in batch) for batch in packed(rank, 2, visual=visual)][:-1] for rank in (0, 1)]
+    apart = [abs(one - other) for one, other in zip(*loads, strict=True)]
+    unsorted = [abs(one - other) for one, other in zip(loads[0], loads[1][1:] + loads[1][:1], strict=True)]
+    assert sum(apart) < sum(unsorted) / 3

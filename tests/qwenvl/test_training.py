@@ -59,7 +59,11 @@ def steps_and_losses(folder) -> list[tuple[int, float]]:
     return [(json.loads(line)["step"], json.loads(line)["loss"]) for line in lines]
 
 
-@pytest.fixture(scope="module", params=[FULL, LORA], ids=["full", "lora"])
+FLAT = (*LORA, "--data_flatten", "True")
+PACKED = (*FULL, "--data_packing", "True", "--model_max_length", "250")
+
+
+@pytest.fixture(scope="module", params=[FULL, LORA, FLAT, PACKED], ids=["full", "lora", "flat", "packed"])
 def two_ways(request, tiny_model, training_json, tmp_path_factory):
     """(uninterrupted run of 7 steps, the same killed after step 3 and run again, its flags)."""
     folder = tmp_path_factory.mktemp("runs")

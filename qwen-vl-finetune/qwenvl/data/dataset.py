@@ -3,9 +3,9 @@
     train.json ──read_records──▶ record ──read_clips──▶ Clip(uint8 frames, fps) ──build_inputs──▶ sample
                                         ──plan_clips──▶ shapes ──tokenize_record──▶ ids and labels alone
 
-A sample is a dict: id, group, input_ids (L,), labels (L,), mm_token_type_ids (L,) int64, videos [(T, H, W, 3) uint8],
-images [(1, H, W, 3) uint8]. Evaluation calls `read_clips` and `build_inputs` too, so that what is asked is what was
-taught. T = frames, H x W = frame size in px, L = tokens
+A sample is a dict: id, group, input_ids (L,), labels (L,), mm_token_type_ids (L,), position_ids (4, L) int64,
+videos [(T, H, W, 3) uint8], images [(1, H, W, 3) uint8]. Evaluation calls `read_clips` and `build_inputs` too, so that
+what is asked is what was taught. T = frames, H x W = frame size in px, L = tokens
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from driving.records import check_record, media_paths, messages_from_record, rec
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.frame_cache import Clip, FrameCache
 from qwenvl.data.labels import TokenizedConversation, tokenize_conversation
-from qwenvl.data.pixels import render_image_block, render_video_block
+from qwenvl.data.pixels import plan_grid, render_image_block, render_video_block
+from qwenvl.data.positions import plan_positions
 from qwenvl.data.preprocessing import Preprocessing
 
 
@@ -117,12 +118,19 @@ def build_inputs(
     images = read_images(record, preprocessing, processor, folders)
     videos = [(*clip.frames.shape[:3], clip.fps) for clip in clips]
     tokens = tokenize_record(record, processor, videos, [image.shape[1:3] for image in images], with_answer=with_answer)
+    settings = processor.video_processor
+    image_grids, video_grids = (
+        [plan_grid(*frames.shape[:3], settings) for frames in kind]
+        for kind in (images, [clip.frames for clip in clips])
+    )
+    positions = plan_positions(tokens.mm_token_type_ids, image_grids, video_grids, settings.merge_size)
     return {
         "id": record_name(record),
         "group": str(record.get("group", record_name(record))),
         "input_ids": torch.tensor(tokens.input_ids),
         "labels": torch.tensor(tokens.labels),
         "mm_token_type_ids": torch.tensor(tokens.mm_token_type_ids),
+        "position_ids": torch.from_numpy(positions),
         "video_fps": [clip.fps for clip in clips],
         "videos": [torch.from_numpy(np.ascontiguousarray(clip.frames)) for clip in clips],
         "images": [torch.from_numpy(np.array(image)) for image in images],

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,6 @@ from qwenvl.data.labels import IGNORED
 if TYPE_CHECKING:
     from qwenvl.data.preprocessing import Preprocessing
 
-LENGTHS_NAME = "lengths.npz"
 ROWS_A_JOB = 64
 SHOW_AFTER_S = 2.0  # a progress bar that is gone at once only disturbs
 Counts = tuple[int, int, int]
@@ -49,6 +49,10 @@ class Lengths:
     visual_tokens: np.ndarray
     supervised_tokens: np.ndarray
 
+    def take(self, rows: Sequence[int]) -> Lengths:
+        """The lengths of some rows, in that order."""
+        return Lengths(self.tokens[rows], self.visual_tokens[rows], self.supervised_tokens[rows])
+
 
 def measure_rows(
     dataset: DrivingDataset, *, num_workers: int = 0, show_progress: bool = True, kept_in: Path | None = None
@@ -60,7 +64,7 @@ def measure_rows(
 
     Args:
         num_workers: processes that read headers; 0: this one.
-        kept_in: a file (a run's `lengths.npz`) of earlier counts: rows that did not change are not read again, and
+        kept_in: a file of earlier counts (`find_kept_lengths`): rows that did not change are not read again, and
             the file is written anew where any did.
     """
     keys = [_hash_inputs(record, folders) for record, folders in zip(dataset.records, dataset.folders, strict=True)]
@@ -87,6 +91,13 @@ def measure_rows(
             name = record_name(dataset.records[index])
             skips[name] = Skip(name, "measure", reason)
     return Lengths(*(np.ascontiguousarray(column) for column in counts.T)), list(skips.values())
+
+
+def find_kept_lengths(annotations: Sequence[Path]) -> Path:
+    """Where the counts of these training JSONs are kept between runs: the user's cache folder (XDG_CACHE_HOME)."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hash_text(" ".join(str(path.resolve()) for path in annotations))
+    return folder / "driving-vlm-finetune" / f"lengths-{name}.npz"
 
 
 def count_tokens(record: Record, folders: Any, processor: Any, preprocessing: Preprocessing) -> Counts:

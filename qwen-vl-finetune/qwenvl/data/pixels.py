@@ -95,6 +95,12 @@ def plan_num_frames(num_recorded: int, duration_s: float, preprocessing: Preproc
     return max(1, min(bounded, num_recorded))
 
 
+def plan_grid(num_frames: int, height: int, width: int, settings: Any) -> tuple[int, int, int]:
+    """(t, h, w) in patches of frames that are cut; the last group of frames is filled up."""
+    patch = settings.patch_size
+    return -(-num_frames // settings.temporal_patch_size), height // patch, width // patch
+
+
 def cut_patches(frames: torch.Tensor, patch: int, merge: int, temporal: int) -> tuple[torch.Tensor, tuple[int, ...]]:
     """Cut uint8 frames (T, H, W, 3) into patches (P, D) in the order of the vision tower.
 
@@ -116,14 +122,24 @@ def cut_patches(frames: torch.Tensor, patch: int, merge: int, temporal: int) -> 
     return patches.reshape(t * h * w, channels * temporal * patch * patch), (t, h, w)
 
 
-def normalise_patches(patches: torch.Tensor, mean: list[float], std: list[float], dtype: Any) -> torch.Tensor:
+def normalise_patches(
+    patches: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: Any
+) -> torch.Tensor:
     """uint8 patches (P, D) to floats, with the processor's fused rescaling: (x - 255 mean) / (255 std)."""
     import torch
 
     values = patches.to(torch.float32).view(len(patches), len(mean), -1)
-    offset = torch.tensor(mean, dtype=torch.float32, device=patches.device).mul(255.0).view(1, -1, 1)
-    scale = torch.tensor(std, dtype=torch.float32, device=patches.device).mul(255.0).view(1, -1, 1)
+    offset, scale = _statistics(mean, std, patches.device)
     return values.sub_(offset).div_(scale).view(len(patches), -1).to(dtype)
+
+
+@lru_cache(maxsize=8)
+def _statistics(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """255 mean and 255 std as (1, channels, 1), kept on the device: copying them there at every step would wait."""
+    import torch
+
+    with torch.inference_mode(False):  # what is kept may be used in a training step later
+        return tuple(torch.tensor(values, device=device).mul(255.0).view(1, -1, 1) for values in (mean, std))
 
 
 @lru_cache(maxsize=4096)

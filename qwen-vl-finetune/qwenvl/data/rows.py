@@ -40,6 +40,14 @@ class Rows:
     num_by_name: dict[str, int] = field(default_factory=dict)
     names_with_format: set[str] = field(default_factory=set)
 
+    def drop(self, skips: Sequence[Skip]) -> None:
+        """Move rows to the skips, by id."""
+        bad = {skip.id for skip in skips}
+        kept = [index for index, record in enumerate(self.records) if record_name(record) not in bad]
+        self.records = [self.records[index] for index in kept]
+        self.folders = [self.folders[index] for index in kept]
+        self.skips += skips
+
     @property
     def groups(self) -> list[str]:
         """The recordings (clips, rides) that the rows come from."""

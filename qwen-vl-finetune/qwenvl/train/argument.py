@@ -24,8 +24,6 @@ from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, sp
 # transformers 5.2x renames it; the old name warns.
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 NOT_YET = {
-    "data_flatten": "batches are padded and padding costs no supervised token; leave --data_flatten out",
-    "data_packing": "--per_device_train_batch_size counts samples; leave --data_packing out",
     "load_in_4bit": "use LoRA without it, or a smaller model; leave --load_in_4bit out",
 }
 
@@ -62,8 +60,13 @@ class DataArguments:
     """Which rows, and how their videos become pixels."""
 
     dataset_use: str = field(default="physical_ai_driving", metadata={"help": "names or paths, commas, each with %%N"})
-    data_flatten: bool = field(default=False, metadata={"help": "not in this version"})
-    data_packing: bool = field(default=False, metadata={"help": "not in this version"})
+    data_flatten: bool = field(
+        default=False, metadata={"help": "put the samples of a batch into one row, without padding"}
+    )
+    data_packing: bool = field(
+        default=False,
+        metadata={"help": "fill rows of model_max_length tokens with samples; the batch size then counts such rows"},
+    )
     max_pixels: int | None = field(default=None, metadata={"help": "area of a still image at most [px]"})
     min_pixels: int | None = field(default=None, metadata={"help": "area of a still image at least [px]"})
     video_frame_pixels: int | None = field(
@@ -80,6 +83,11 @@ class DataArguments:
     cache_frames: str = field(
         default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
     )
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the samples of a batch share one row."""
+        return self.data_flatten or self.data_packing
 
     def build_preprocessing(self, **found: object) -> Preprocessing:
         """The sampling and pixel rules of this run; `found` fills in what the data and the processor say."""

@@ -1,7 +1,10 @@
-"""The loss: summed over supervised tokens, the head applied to supervised rows only.
+"""The loss: cross entropies of the supervised tokens, summed, without ever holding all their logits.
+
+    hidden rows (S, E) ──chunk──▶ logits (C, V) ──▶ sum of losses, and their gradient at once ──▶ next chunk
 
 On video 90 to 97 percent of the tokens are not supervised; their logits would be the largest tensor of the step and
-teach nothing. B = samples, L = tokens, S = supervised tokens, V = vocabulary
+teach nothing. Of the others only C rows exist at a time: the gradient is taken while a chunk is there, so nothing is
+computed twice. S = supervised tokens, E = width, V = vocabulary, C = rows of a chunk
 """
 
 from __future__ import annotations
@@ -11,44 +14,70 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from qwenvl.data.labels import IGNORED
+# Logits held at once: 64 MiB of fp32 in a CPU's cache reach; more rows a product keep a GPU busy.
+CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**26}
 
 
-def use_supervised_rows(model: nn.Module) -> None:
-    """Make `model(labels=..., num_items_in_batch=n)` return the summed loss / n without the other rows' logits.
+def sum_in_chunks(head: nn.Module) -> None:
+    """Teach the head to answer `head(rows, targets)` with the summed loss; `head(rows)` stays as it was.
 
-    Without labels the model answers as before (generation does not change).
+    It is the head's own forward that computes the loss, because under ZeRO-3 its weight is there only inside it.
     """
-    plain_forward = model.forward
+    plain_forward = head.forward
 
-    def forward(self: nn.Module, *args: Any, labels: Any = None, num_items_in_batch: Any = None, **kwargs: Any) -> Any:
-        if labels is None:
-            return plain_forward(*args, **kwargs)
-        from transformers.modeling_outputs import CausalLMOutputWithPast
+    def forward(self: nn.Module, rows: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        if targets is None:
+            return plain_forward(rows)
+        kind = rows.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
+        return _SummedLoss.apply(rows, self.weight, targets, dtype)
 
-        kwargs.pop("use_cache", None)
-        hidden = self.model(*args, use_cache=False, **kwargs)[0]
-        loss_sum, num_supervised = sum_token_losses(hidden, labels, self.lm_head)
-        return CausalLMOutputWithPast(loss=loss_sum / (num_items_in_batch or max(1, num_supervised)))
-
-    model.forward = types.MethodType(forward, model)
+    head.forward = types.MethodType(forward, head)
 
 
-def sum_token_losses(hidden: torch.Tensor, labels: torch.Tensor, head: nn.Module) -> tuple[torch.Tensor, int]:
-    """Sum of the cross entropies of the supervised tokens, in fp32, and how many they are.
+def count_chunk_rows(vocabulary: int, device: str) -> int:
+    """Rows whose logits are held at once."""
+    return max(16, CHUNK_LOGITS.get(device, CHUNK_LOGITS["cuda"]) // vocabulary)
 
-    Args:
-        hidden: (B, L, E), the last layer's output; row i predicts token i + 1.
-        labels: (B, L), IGNORED where not supervised.
-        head: (S, E) -> (S, V).
-    """
-    targets = labels[:, 1:]
-    rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
-    if not len(rows):
-        # Nothing supervised (all samples bad): zero, but connected to every weight, the head's too. The other ranks
-        # wait for this one's part of each.
-        return head(hidden[:1, :1]).float().sum() * 0.0, 0
-    logits = head(hidden[rows, columns])
-    return functional.cross_entropy(logits.float(), targets[rows, columns], reduction="sum"), len(rows)
+
+class _SummedLoss(torch.autograd.Function):
+    """Sum of cross entropies in fp32; products in `dtype`. The gradients are ready when the forward pass is."""
+
+    @staticmethod
+    def forward(
+        context: Any, rows: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        needs_rows, needs_weight = context.needs_input_grad[:2]
+        product_weight = weight.detach().to(dtype)
+        row_gradient = torch.empty_like(rows) if needs_rows else None
+        weight_gradient = torch.zeros_like(weight) if needs_weight else None
+        loss = rows.new_zeros((), dtype=torch.float32)
+        size = count_chunk_rows(weight.shape[0], rows.device.type)
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size].detach().to(dtype)
+            wanted = targets[start : start + size, None]
+            logits = (chunk @ product_weight.T).float()
+            peak = logits.logsumexp(dim=1, keepdim=True)
+            loss += (peak - logits.gather(1, wanted)).sum()
+            if not (needs_rows or needs_weight):
+                continue
+            # softmax - one hot, in the logits' own memory
+            gradient = logits.sub_(peak).exp_()
+            gradient.scatter_add_(1, wanted, gradient.new_full((1, 1), -1.0).expand_as(wanted))
+            gradient = gradient.to(dtype)
+            if row_gradient is not None:
+                row_gradient[start : start + size] = gradient @ product_weight
+            if weight_gradient is not None:
+                weight_gradient += gradient.T @ chunk
+        context.save_for_backward(row_gradient, weight_gradient)
+        return loss
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        row_gradient, weight_gradient = context.saved_tensors
+        scaled = [
+            None if gradient is None else gradient * gradients[0].to(gradient.dtype)
+            for gradient in (row_gradient, weight_gradient)
+        ]
+        return *scaled, None, None

@@ -15,10 +15,9 @@ from qwenvl.train.argument import TrainPlan
 PLAN_FACTS_NAME = "train_plan.json"
 
 
-def count_steps(num_rows: int, plan: TrainPlan) -> tuple[int, int]:
-    """(optimizer steps an epoch, steps in all), as transformers counts them."""
+def count_steps(num_batches: int, plan: TrainPlan) -> tuple[int, int]:
+    """(optimizer steps an epoch, steps in all) of so many batches a rank and epoch, as transformers counts them."""
     run = plan.run
-    num_batches = -(-num_rows // (run.per_device_train_batch_size * plan.num_processes))
     per_epoch = max(1, -(-num_batches // run.gradient_accumulation_steps))
     return per_epoch, run.max_steps if run.max_steps > 0 else -(-int(per_epoch * run.num_train_epochs * 1000) // 1000)
 
@@ -35,7 +34,9 @@ def say_other_steps(plan: TrainPlan, total_steps: int) -> None:
         )
 
 
-def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, str]) -> dict[str, Any]:
+def plan_identity(
+    plan: TrainPlan, model_identity: str, data_hashes: dict[str, str], order_hash: str = ""
+) -> dict[str, Any]:
     """The JSON values that must stay the same for a run to be continued; epochs, saving and logging are free."""
     model, data, run = plan.model, plan.data, plan.run
     tuned = ("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "lora_enable")
@@ -56,6 +57,9 @@ def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, s
         "seed": run.seed,
         # Sums are split over the threads: another number of them gives other bits.
         **({"OMP_NUM_THREADS": torch.get_num_threads()} if run.device.type == "cpu" else {}),
+        "data_flatten": data.data_flatten,
+        "data_packing": data.data_packing,
+        "order_hash": order_hash,
         "batch_size": run.per_device_train_batch_size,
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "world_size": run.world_size,
@@ -65,11 +69,17 @@ def plan_identity(plan: TrainPlan, model_identity: str, data_hashes: dict[str, s
 
 
 def describe_run(
-    plan: TrainPlan, *, num_rows: int, num_by_name: dict[str, int], sample: dict[str, Any], parts: dict[str, Any]
+    plan: TrainPlan,
+    *,
+    num_batches: int,
+    num_rows: int,
+    num_by_name: dict[str, int],
+    sample: dict[str, Any],
+    parts: dict[str, Any],
 ) -> dict[str, Any]:
     """The resolved plan as JSON values, for the screen and for train_plan.json."""
     run = plan.run
-    per_epoch, total = count_steps(num_rows, plan)
+    per_epoch, total = count_steps(num_batches, plan)
     trainable = sum(count for count, _ in parts.values())
     frozen = sum(count for _, count in parts.values()) - trainable
     frozen_bytes = 4 if plan.model.precision == "fp32" else 2

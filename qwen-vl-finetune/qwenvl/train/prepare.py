@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 
 from driving.errors import DrivingError
 from driving.ledger import MIN_BAD_TO_FAIL, write_json
+from driving.records import record_name
+from qwenvl.data import parse_dataset_use
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.frame_cache import FrameCache
+from qwenvl.data.packing import hash_lengths
 from qwenvl.data.pixels import set_processor_budget
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.fast_vision import speed_up_vision
-from qwenvl.train.loss import use_supervised_rows
+from qwenvl.train.forward import use_driving_forward
 from qwenvl.train.parts import count_parameters
 from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
+from qwenvl.train.samplers import EpochBatches
 from qwenvl.train.tuning import apply_tuning
 
+if TYPE_CHECKING:
+    from qwenvl.data.lengths import Lengths
+
+MEASURE_WORKERS, MEASURE_ALONE_ROWS = 8, 512
 CACHE_LIMIT_BYTES = 2 * 2**30
 
 
-def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
-    """Load processor and model, look at the first usable sample, and print the plan."""
-    _join_deepspeed(plan)
-    transformers.set_seed(plan.run.seed)
+@dataclass
+class RunData:
+    """What a run learns from, before any weight is loaded.
+
+    Attributes:
+        dataset: the rows as samples.
+        batches: which rows make which batch, on this rank.
+        lengths: tokens of each row; None where nothing is planned from them.
+    """
+
+    dataset: DrivingDataset
+    batches: EpochBatches
+    lengths: Lengths | None
+
+    @property
+    def hash(self) -> str:
+        """What the order of the rows is a function of, beside the plan's own values; "" where it is nothing more."""
+        if self.lengths is None:
+            return ""
+        return hash_lengths(self.lengths.tokens, self.lengths.visual_tokens, self.batches.bin_tokens)
+
+
+def prepare_data(plan: TrainPlan, rows: Rows) -> RunData:
+    """Load the processor and plan the batches; no media file is decoded."""
     processor = loading.load_processor(plan.model.model_name_or_path, plan.run.cache_dir)
     settings = processor.video_processor
     preprocessing = plan.data.build_preprocessing(
@@ -39,13 +69,55 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
         transformers_version=transformers.__version__,
     )
     dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
+    lengths = None
+    if plan.data.data_packing or plan.run.group_by_length:
+        lengths = _measure(plan, rows, dataset)
+    run = plan.run
+    batches = EpochBatches(
+        len(dataset),
+        run.per_device_train_batch_size,
+        run.seed,
+        run.process_index,
+        plan.num_processes,
+        num_tokens=None if lengths is None else lengths.tokens,
+        num_visual=None if lengths is None else lengths.visual_tokens,
+        bin_tokens=run.model_max_length if plan.data.data_packing else 0,
+    )
+    return RunData(dataset, batches, lengths)
+
+
+def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
+    """Lengths of the rows; those that cannot be measured, or do not fit, leave the dataset for the ledger."""
+    from qwenvl.data.lengths import find_kept_lengths, measure_rows
+
+    with plan.run.main_process_first(desc="measuring"):  # the other processes of this machine read what it found
+        kept_in = find_kept_lengths([use.annotation_path for use in parse_dataset_use(plan.data.dataset_use)])
+        num_workers = min(os.cpu_count() or 1, MEASURE_WORKERS) if len(dataset) >= MEASURE_ALONE_ROWS else 0
+        show_progress = plan.run.process_index == 0 and not plan.run.disable_tqdm
+        lengths, skips = measure_rows(dataset, num_workers=num_workers, show_progress=show_progress, kept_in=kept_in)
+    bad = {skip.id for skip in skips}
+    if bad:
+        kept = [index for index, record in enumerate(rows.records) if record_name(record) not in bad]
+        if not kept:
+            raise DrivingError(f"none of {len(rows.records):,} rows can be used; the first: {skips[0].reason}")
+        rows.drop(skips)
+        dataset.records, dataset.folders = rows.records, rows.folders
+        lengths = lengths.take(kept)
+    return lengths
+
+
+def prepare_model(plan: TrainPlan, rows: Rows, data: RunData) -> Any:
+    """Look at the first usable sample, load the weights, make the asked parts trainable, and print the plan."""
+    _join_deepspeed(plan)
+    transformers.set_seed(plan.run.seed)
+    dataset, processor = data.dataset, data.dataset.processor
     record, sample = _first_sample(dataset, plan.data.max_bad_fraction)
     dataset.preprocessing = dataclasses.replace(
-        preprocessing,
+        dataset.preprocessing,
         prompt_hash=hash_prompt(sample, processor.tokenizer),
         prompt_example=keep_example(record, sample),
     )
-    _set_budget(plan, processor, sample, preprocessing.factor_px)
+    _set_budget(plan, processor, sample, dataset.preprocessing.factor_px)
     dataset.cache = _plan_cache(plan, len(dataset), sample)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
     model = loading.load_model(
@@ -56,10 +128,11 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
         without_weights=plan.run.dry_run,
     )
     speed_up_vision(model)
-    use_supervised_rows(model)
+    use_driving_forward(model)
     model = apply_tuning(model, plan.model)
     facts = describe_run(
         plan,
+        num_batches=len(data.batches),
         num_rows=len(dataset),
         num_by_name=rows.num_by_name,
         sample=sample,
@@ -68,7 +141,7 @@ def prepare_run(plan: TrainPlan, rows: Rows) -> tuple[Any, DrivingDataset]:
     say(plan, format_plan(facts, sample, processor.tokenizer))
     if plan.run.process_index == 0 and not plan.run.dry_run:
         write_json(Path(plan.run.output_dir) / PLAN_FACTS_NAME, facts)
-    return model, dataset
+    return model
 
 
 def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> tuple[dict[str, Any], dict[str, Any]]:

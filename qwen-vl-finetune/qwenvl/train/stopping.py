@@ -27,6 +27,7 @@ class StopOnRequest(transformers.TrainerCallback):
         self.is_asked = False
         self.has_stopped = False
         self._before: Any = None
+        self._group: Any = None
 
     def __enter__(self) -> StopOnRequest:
         if threading.current_thread() is threading.main_thread():  # Python takes signals in no other
@@ -50,9 +51,12 @@ class StopOnRequest(transformers.TrainerCallback):
         """Whether any rank was asked: one that stops alone would leave the others waiting."""
         if args.world_size == 1:
             return self.is_asked
-        asked = torch.tensor(int(self.is_asked), device=args.device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-        return bool(asked.item())
+        if self._group is None:
+            # Between the hosts: reading an answer back from the GPUs would make every step wait for them.
+            self._group = torch.distributed.new_group(backend="gloo")
+        asked = torch.tensor(int(self.is_asked))
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group)
+        return bool(asked)
 
 
 def outlive_foreign_stop(worker_index: int = 0) -> None:

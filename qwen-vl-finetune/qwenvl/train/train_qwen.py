@@ -37,7 +37,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train import checkpoints, loading
     from qwenvl.train.argument import parse_plan
     from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
-    from qwenvl.train.prepare import prepare_run, say
+    from qwenvl.train.prepare import prepare_data, prepare_model, say
     from qwenvl.train.result import read_groups
     from qwenvl.train.stopping import STOPPED_CODE
 
@@ -47,14 +47,15 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     loading.check_model_folder(plan.model.model_name_or_path)
     rows = load_rows(uses, plan.run.seed)
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
-    identity = plan_identity(plan, checkpoints.identify_model(plan.model.model_name_or_path), hashes)
+    data = prepare_data(plan, rows)
+    identity = plan_identity(plan, checkpoints.identify_model(plan.model.model_name_or_path), hashes, data.hash)
     if plan.run.dry_run:
-        prepare_run(plan, rows)
+        prepare_model(plan, rows, data)
         return 0
     is_main = plan.run.process_index == 0
     output_dir = Path(plan.run.output_dir)
     with _claim(plan, identity, checkpoints.give_up_unstarted) as output:
-        total_steps = count_steps(len(rows.records), plan)[1]
+        total_steps = count_steps(len(data.batches), plan)[1]
         finished_steps = output.manifest.get("summary", {}).get("total_steps", 0) if is_main else 0
         if _agree(finished_steps, plan) >= total_steps:
             say(plan, f"{output_dir} is already finished ({total_steps:,} steps); nothing to do")
@@ -72,9 +73,9 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say(plan, f"{resume_from} already stands at the last step; its weights are the result")
             summary = _take_result(plan, resume_from)
         else:
-            model, dataset = prepare_run(plan, rows)
+            model = prepare_model(plan, rows, data)
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
-            summary = _fit(plan, model, dataset, identity, groups, resume_from, callbacks)
+            summary = _fit(plan, model, data, identity, groups, resume_from, callbacks)
             if summary is None:
                 say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
@@ -113,7 +114,13 @@ def _summarise(plan: Any, num_steps: int, epoch: float, num_skipped: int) -> dic
 
 
 def _fit(
-    plan: Any, model: Any, dataset: Any, identity: dict[str, Any], groups: list[str], resume_from: Any, callbacks: Any
+    plan: Any,
+    model: Any,
+    data: Any,
+    identity: dict[str, Any],
+    groups: list[str],
+    resume_from: Any,
+    callbacks: Any,
 ) -> dict[str, Any] | None:
     """Train to the end and write the result; returns the run's summary, or None where it was asked to stop before."""
     from qwenvl.train.argument import checkpointing_field
@@ -127,7 +134,9 @@ def _fit(
     trainer = DrivingTrainer(
         model,
         plan.run,
-        dataset,
+        data.dataset,
+        batches=data.batches,
+        flatten=plan.data.is_flat,
         run_plan=identity,
         groups=groups,
         max_bad_fraction=plan.data.max_bad_fraction,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +12,15 @@ import torch
 import transformers
 from transformers.trainer_callback import ProgressCallback
 
-from driving.errors import DrivingError
 from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger
-from qwenvl.data.collate import collate, to_model_inputs
+from qwenvl.data.collate import collate, to_step_inputs
 from qwenvl.data.dataset import DrivingDataset
-from qwenvl.data.dummies import build_dummies, list_kinds
+from qwenvl.data.dummies import build_dummy
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
 from qwenvl.train.disk import explain_failed_save
+from qwenvl.train.finiteness import LossWatch
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
@@ -33,6 +32,7 @@ class DrivingTrainer(transformers.Trainer):
     """Trains on a DrivingDataset; everything that must survive a kill is in its checkpoints.
 
     Attributes:
+        batches: which rows make which batch.
         run_plan: JSON values that must match for a run to be continued.
         groups: recordings (clips, rides) of the rows trained on.
         ledger_path, skips: samples that could not be used.
@@ -44,6 +44,8 @@ class DrivingTrainer(transformers.Trainer):
         args: TrainingArguments,
         dataset: DrivingDataset,
         *,
+        batches: EpochBatches,
+        flatten: bool,
         run_plan: dict[str, Any],
         groups: Sequence[str],
         max_bad_fraction: float,
@@ -56,10 +58,13 @@ class DrivingTrainer(transformers.Trainer):
         self.max_bad_fraction = max_bad_fraction
         self.num_checkpoints_kept = args.save_total_limit
         args.save_total_limit = None  # transformers would delete the old one before ours is complete
+        self.batches = batches
+        self.loss_watch = LossWatch()
         collator = functools.partial(
             collate,
             pad_token_id=self.driving_processor.tokenizer.pad_token_id,
-            dummies=build_dummies(self.driving_processor, list_kinds(dataset.records)),
+            dummy=build_dummy(self.driving_processor),
+            flatten=flatten,
         )
         super().__init__(
             model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[*callbacks, LogFile()]
@@ -78,14 +83,10 @@ class DrivingTrainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> EpochLoader:
         dataset, args = self.train_dataset, self.args
-        lengths = [len(json.dumps(record)) for record in dataset.records] if args.group_by_length else None
-        batches = EpochBatches(
-            len(dataset), args.per_device_train_batch_size, args.seed, args.process_index, args.world_size, lengths
-        )
         num_workers = args.dataloader_num_workers
         return EpochLoader(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=self.batches,
             collate_fn=self.data_collator,
             num_workers=num_workers,
             worker_init_fn=outlive_foreign_stop,
@@ -97,12 +98,12 @@ class DrivingTrainer(transformers.Trainer):
             generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
         )
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self.current_ids = inputs["ids"]
         for bad in inputs["bad"]:
             self._skip(Skip(bad.id, "load", bad.reason))
         dtype = torch.float32 if self.args.device.type == "cpu" else self.compute_dtype
-        return to_model_inputs(inputs, self.driving_processor, self.args.device, dtype, with_labels=True)
+        return to_step_inputs(inputs, self.driving_processor, self.args.device, dtype)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -115,9 +116,13 @@ class DrivingTrainer(transformers.Trainer):
         write_ledger(self.ledger_path, list(self.skips.values()))
         check_bad_fraction(len(self.skips), len(self.train_dataset), self.max_bad_fraction, self.ledger_path)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
-        count = super()._get_num_items_in_batch(batch_samples, device)
-        return count if count is None else count.clamp(min=1)
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Supervised tokens of a step, over its micro-batches and all ranks; stays on the device."""
+        # Filled there: a number copied to the device would wait for it.
+        count = torch.full((), sum(batch["num_supervised"] for batch in batch_samples), device=device)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(count)
+        return count.clamp(min=1)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         return super().get_batch_samples(self.meter.watch(epoch_iterator), num_batches, device)
@@ -133,17 +138,17 @@ class DrivingTrainer(transformers.Trainer):
 
     # One step
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss, refused where it is not finite: no weight is touched by it."""
-        result = super().compute_loss(model, inputs, *args, **kwargs)
-        loss = result[0] if isinstance(result, tuple) else result
-        if not torch.isfinite(loss):
-            ids = ", ".join(self.current_ids)
-            raise DrivingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1} on the samples {ids}; "
-                "look at them, or lower --learning_rate; the last checkpoint is untouched"
-            )
-        return result
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This micro-batch's share of the step's mean loss over supervised tokens.
+
+        Times the number of ranks, since their gradients are averaged. A loss that is not finite ends the run.
+        """
+        loss_sum = model(**inputs)["loss"]
+        self.loss_watch.note(loss_sum, self.current_ids, self.state.global_step + 1)
+        loss = loss_sum * (self.args.world_size / num_items_in_batch)
+        return (loss, None) if return_outputs else loss
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # transformers' estimate ignores the vision tower and walks all parameters at every step
@@ -160,6 +165,7 @@ class DrivingTrainer(transformers.Trainer):
     # Checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.loss_watch.check()
         folder = Path(self.args.output_dir) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save and folder.exists():
             shutil.rmtree(folder)  # half written or damaged; its marker must not vouch for the files of this one
@@ -175,6 +181,7 @@ class DrivingTrainer(transformers.Trainer):
 
     def save_result(self) -> None:
         """The finished weights or adapter, with everything evaluation needs, into the run's own folder."""
+        self.loss_watch.check()
         folder = Path(self.args.output_dir)
         with explain_failed_save(folder):
             self.save_model(self.args.output_dir)

@@ -1,0 +1,51 @@
+"""Whether the losses are numbers, asked without making the GPU wait for the answer.
+
+loss ──isfinite, on the device──▶ flag ──copied aside──▶ looked at when it has arrived, at the latest before a save
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+
+from driving.errors import DrivingError
+
+
+class LossWatch:
+    """Raises for a loss that is not finite: at once on a CPU, a step or so later on a GPU, always before a save."""
+
+    def __init__(self) -> None:
+        self._waiting: deque = deque()
+
+    def note(self, loss: torch.Tensor, ids: list[str], step: int) -> None:
+        """Take the loss of a micro-batch; raises for it, or for an earlier one whose flag has arrived.
+
+        Raises:
+            DrivingError: A loss is not finite; names the step and the samples.
+        """
+        flag = torch.isfinite(loss.detach())
+        event = None
+        if flag.is_cuda:
+            host = torch.empty((), dtype=torch.bool, pin_memory=True)
+            host.copy_(flag, non_blocking=True)
+            flag, event = host, torch.cuda.Event()
+            event.record()
+        self._waiting.append((flag, event, loss.detach(), ids, step))
+        while self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].query()):
+            self._look()
+
+    def check(self) -> None:
+        """Wait for every flag; raises as `note` does."""
+        while self._waiting:
+            if self._waiting[0][1] is not None:
+                self._waiting[0][1].synchronize()
+            self._look()
+
+    def _look(self) -> None:
+        flag, _, loss, ids, step = self._waiting.popleft()
+        if not flag:
+            raise DrivingError(
+                f"the loss is {loss.item()} at step {step} on the samples {', '.join(ids)}; "
+                "look at them, or lower --learning_rate; the last checkpoint is untouched"
+            )
