@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch")
-from qwenvl.train.meter import StepMeter, count_batch, read_peak_memory_gib  # noqa: E402
+from qwenvl.train.meter import StepMeter, read_peak_memory_gib  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 def batch_of(samples: int, supervised: int, visual: int) -> dict:
-    return {"ids": ["x"] * samples, "num_supervised": supervised, "num_visual": visual}
+    return {"num_samples": samples, "num_supervised": supervised, "num_visual": visual}
 
 
 @pytest.fixture
@@ -100,15 +100,6 @@ def test_a_process_that_continues_begins_with_a_warm_up_step_again(meter, clock)
     meter.on_train_begin(None, None, None)
     take_step(meter, clock, [batch_of(1, 1, 1)], wait_s=0, compute_s=1, logs=True)
     assert "time_left_s" not in meter.close_window(alone, 1)
-
-
-def test_a_batch_of_tensors_is_counted_on_the_host():
-    batch = {
-        "ids": ["a", "b"],
-        "labels": torch.tensor([[7, -100, 5, 6], [-100, 9, -100, -100]]),  # the first token is never predicted
-        "mm_token_type_ids": torch.tensor([[0, 2, 2, 0], [0, 1, 0, 0]]),
-    }
-    assert count_batch(batch) == {"samples": 2, "supervised_tokens": 3, "visual_tokens": 3}
 
 
 def test_memory_on_a_cpu_is_the_peak_that_the_process_has_held():

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 import transformers
 
-
 GIB = 2**30
 # One rank's row, in the order in which the ranks exchange it.
 COUNTS = ("samples", "supervised_tokens", "visual_tokens")
