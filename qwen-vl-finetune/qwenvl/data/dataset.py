@@ -20,6 +20,7 @@ import numpy as np
 from driving.errors import DrivingError, RecordError
 from driving.records import check_record, media_paths, messages_from_record, record_name
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
+from qwenvl.data.decode_guard import DecodeGuard, DecodeHangError
 from qwenvl.data.frame_cache import Clip, FrameCache
 from qwenvl.data.labels import TokenizedConversation, tokenize_conversation
 from qwenvl.data.pixels import plan_grid, render_image_block, render_video_block
@@ -32,6 +33,7 @@ class BadSample(NamedTuple):
 
     id: str
     reason: str
+    stops_run: bool = False  # no fault of this row alone: skipping it would skip them all, one after the other
 
 
 def read_records(path: Path) -> list[Record]:
@@ -178,6 +180,7 @@ class DrivingDataset:
         preprocessing: Preprocessing,
         model_max_length: int,
         cache: FrameCache | None = None,
+        guard: DecodeGuard | None = None,
     ) -> None:
         self.records = records
         self.folders = folders
@@ -185,6 +188,7 @@ class DrivingDataset:
         self.preprocessing = preprocessing
         self.model_max_length = model_max_length
         self.cache = cache
+        self.guard = guard
 
     def __len__(self) -> int:
         return len(self.records)
@@ -193,7 +197,8 @@ class DrivingDataset:
         record = self.records[index]
         try:
             clip = self.cache.read(index) if self.cache is not None else None
-            clips = [clip] if clip is not None else read_clips(record, self.preprocessing, self.folders[index])
+            read = self.guard.read if self.guard is not None else read_clips
+            clips = [clip] if clip is not None else read(record, self.preprocessing, self.folders[index])
             if self.cache is not None and clip is None and len(clips) == 1:
                 self.cache.write(index, clips[0])
             sample = build_inputs(
@@ -204,6 +209,8 @@ class DrivingDataset:
                 clips=clips,
                 folders=self.folders[index],
             )
+        except DecodeHangError as error:
+            return BadSample(record_name(record), str(error), stops_run=True)
         except DrivingError as error:
             return BadSample(record_name(record), str(error))
         if reason := explain_too_long(len(sample["input_ids"]), self.model_max_length):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,10 @@ class DataArguments:
     video_fps: float = field(default=30.0, metadata={"help": "frames per second taken from a clip [1/s]"})
     max_bad_fraction: float = field(
         default=0.02, metadata={"help": "share of unusable samples (and more than 3) that stops the run"}
+    )
+    decode_limit_s: float = field(
+        default=30.0,
+        metadata={"help": "a clip that takes longer to decode is tried twice more, then stops the run [s]; 0: never"},
     )
     cache_frames: str = field(
         default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
@@ -212,6 +217,8 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         )
     if data.cache_frames.lower() not in ("auto", "true", "false"):
         raise DrivingError(f"--cache_frames {data.cache_frames!r} is none of auto, True, False")
+    if not 0 <= data.decode_limit_s < math.inf:
+        raise DrivingError(f"--decode_limit_s {data.decode_limit_s:g} must be a number of seconds, or 0 for no limit")
     if not 0 <= data.max_bad_fraction <= 1:
         raise DrivingError(f"--max_bad_fraction {data.max_bad_fraction} is not a share from 0 to 1")
     if run.train_sampling_strategy != "random":

@@ -15,7 +15,9 @@ from driving.errors import DrivingError
 from driving.ledger import MIN_BAD_TO_FAIL, write_json
 from driving.records import record_name
 from qwenvl.data import parse_dataset_use
+from qwenvl.data.clips import read_clips
 from qwenvl.data.dataset import BadSample, DrivingDataset
+from qwenvl.data.decode_guard import DecodeGuard
 from qwenvl.data.frame_cache import FrameCache
 from qwenvl.data.packing import hash_lengths
 from qwenvl.data.pixels import set_processor_budget
@@ -69,6 +71,8 @@ def prepare_data(plan: TrainPlan, rows: Rows) -> RunData:
         transformers_version=transformers.__version__,
     )
     dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
+    if plan.data.decode_limit_s > 0:
+        dataset.guard = DecodeGuard(read_clips, plan.data.decode_limit_s)
     lengths = None
     if plan.data.data_packing or plan.run.group_by_length:
         lengths = _measure(plan, rows, dataset)
@@ -151,6 +155,8 @@ def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> tuple[dic
         sample = dataset[index]
         if not isinstance(sample, BadSample):
             return dataset.records[index], sample
+        if sample.stops_run:
+            raise DrivingError(sample.reason)
     raise DrivingError(f"none of the first {index + 1} rows can be used; the last: {sample.id}: {sample.reason}")
 
 

@@ -101,6 +101,8 @@ class DrivingTrainer(transformers.Trainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self.current_ids = inputs["ids"]
         for bad in inputs["bad"]:
+            if bad.stops_run:
+                raise DrivingError(bad.reason)
             self._skip(Skip(bad.id, "load", bad.reason))
         dtype = torch.float32 if self.args.device.type == "cpu" else self.compute_dtype
         return to_step_inputs(inputs, self.driving_processor, self.args.device, dtype)
