@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import queue
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -239,3 +241,24 @@ def test_the_process_dies_with_the_one_it_decodes_for(is_hanging, tmp_path):
     parent.kill()
     parent.join()
     assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_thread_that_lets_clips_go_meanwhile_spoils_none(guard):
+    """As a loader's worker does, whose queue sends a batch off while the next is decoded."""
+    kept: queue.Queue = queue.Queue()
+    wrong = []
+
+    def look():
+        while (one := kept.get()) is not None:
+            shade, clips = one
+            if not (clips[0].frames == shade).all():
+                wrong.append(shade)
+            del one, clips
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for index in range(600):
+        kept.put((index % 251, guard.read(row(index % 251, num_bytes=30_000))))
+    kept.put(None)
+    thread.join()
+    assert wrong == []

@@ -179,7 +179,7 @@ class _Child:
             _SilentError, _EndedError: There is none.
             Exception: What the reader raised.
         """
-        slot = self._free[-1]
+        slot = self._free.pop()  # at once: another thread, sending a batch off, gives slots back meanwhile
         answer = None
         try:
             self._pipe.send((slot, request))
@@ -192,6 +192,7 @@ class _Child:
             if answer is None:  # Ctrl-C, too: a late answer must not be taken for the next one
                 self.stop()
         if isinstance(answer, BaseException):
+            self._free.append(slot)
             raise answer
         return answer if isinstance(answer, _TooLarge) else self._take(slot, answer)
 
@@ -201,11 +202,11 @@ class _Child:
         # numpy gives every view the first array as its base: this object lives as long as any of them, with its slot.
         root = np.frombuffer(self._memory[start : start + self._slot_bytes], np.uint8)
         views = [root[one.offset :][: int(np.prod(one.shape))].reshape(one.shape) for one in placed]
-        if len(self._free) == 1:
-            views = [view.copy() for view in views]
-        else:
-            self._free.pop()
+        if self._free:
             weakref.finalize(root, self._free.append, slot).atexit = False
+        else:
+            views = [view.copy() for view in views]
+            self._free.append(slot)
         return [Clip(view, one.fps) for view, one in zip(views, placed, strict=True)]
 
     def stop(self) -> None:
