@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers.trainer_callback import ProgressCallback
 
+from driving.errors import DrivingError
 from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger
 from qwenvl.data.collate import collate, to_step_inputs
 from qwenvl.data.dataset import DrivingDataset
