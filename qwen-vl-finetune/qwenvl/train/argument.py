@@ -20,13 +20,11 @@ import transformers
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train.limits import check_limits
+from qwenvl.train.quantised import check_bitsandbytes
 from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
 
 # transformers 5.2x renames it; the old name warns.
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
-NOT_YET = {
-    "load_in_4bit": "use LoRA without it, or a smaller model; leave --load_in_4bit out",
-}
 
 
 @dataclass
@@ -46,7 +44,7 @@ class ModelArguments:
     )
     use_dora: bool = field(default=False, metadata={"help": "weight-decomposed adapters"})
     use_rslora: bool = field(default=False, metadata={"help": "scale adapters by the root of the rank"})
-    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA; not in this version"})
+    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the frozen language model in 4 bits (NF4)"})
     attn_implementation: str = field(
         default="", metadata={"help": "auto, flash_attention_2, sdpa or eager; empty: what train() is called with"}
     )
@@ -182,6 +180,12 @@ def check_deepspeed_config(argv: Sequence[str]) -> None:
             _check_json(Path(values[0]))
 
 
+def is_zero3(config: str | dict | None) -> bool:
+    """Whether a DeepSpeed config (its file, or what it holds) shards the weights themselves."""
+    values = json.loads(Path(config).read_text(encoding="utf-8")) if isinstance(config, str) else config or {}
+    return values.get("zero_optimization", {}).get("stage") == 3
+
+
 def _check_json(path: Path) -> None:
     try:
         json.loads(path.read_text(encoding="utf-8"))
@@ -189,17 +193,31 @@ def _check_json(path: Path) -> None:
         raise DrivingError(f"the DeepSpeed config {path} is not JSON ({error})") from error
 
 
+def check_quantised_run(model: ModelArguments, run: TrainingArguments) -> None:
+    """Raise where --load_in_4bit cannot be had: without LoRA, without its library, or sharded by ZeRO-3."""
+    if not model.load_in_4bit:
+        return
+    if not model.lora_enable:
+        raise DrivingError(
+            "--load_in_4bit True: 4-bit weights cannot be trained themselves; set --lora_enable True, or leave it out"
+        )
+    check_bitsandbytes()
+    if is_zero3(run.deepspeed):
+        raise DrivingError(
+            f"--load_in_4bit True does not work under ZeRO-3 ({run.deepspeed}), which would shard the 4-bit weights "
+            "apart from their scales; use qwen-vl-finetune/scripts/zero2.json or no --deepspeed"
+        )
+
+
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:
     """Raise for values that contradict each other, and for what is not built yet."""
-    for name, advice in NOT_YET.items():
-        if getattr(model, name, False) or getattr(data, name, False):
-            raise DrivingError(f"--{name} True is not in this version: {advice}")
     if not model.model_name_or_path:
         raise DrivingError("--model_name_or_path is missing; give a model folder or a hub name")
     if not (model.tune_mm_llm or model.tune_mm_mlp or model.tune_mm_vision):
         raise DrivingError("nothing is trained: set one of --tune_mm_llm, --tune_mm_mlp, --tune_mm_vision True")
     if model.lora_enable and not (model.tune_mm_llm or model.tune_mm_vision):
         raise DrivingError("LoRA has nothing to adapt with --tune_mm_llm False; set it True or --lora_enable False")
+    check_quantised_run(model, run)
     if model.lora_r < 1 or not 0 <= model.lora_dropout < 1 or model.lora_alpha <= 0:
         raise DrivingError(
             f"--lora_r {model.lora_r}, --lora_alpha {model.lora_alpha} and --lora_dropout {model.lora_dropout}: "

@@ -1,7 +1,7 @@
 """Checkpoints that can be trusted: complete or passed over, of this run or refused.
 
     checkpoint-40/  weights or adapter, optimizer, schedule, random states, processor,
-                    preprocessing.json, training_groups.json, ..., complete.json (last)
+                    preprocessing.json, training_groups.json, base.json, ..., complete.json (last)
 
 `complete.json` lists every file with its size. A checkpoint without it was being written when the run died; one that
 does not hold what it lists was damaged since. Both are passed over, by name: half a checkpoint would be continued from
@@ -21,14 +21,18 @@ from typing import Any
 from driving.errors import DrivingError
 from driving.ledger import PLAN_NAME, write_json
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.base_model import BaseModel, check_base
 
 MARKER_NAME = "complete.json"
 GROUPS_NAME = "training_groups.json"
 PREFIX = "checkpoint-"
 
 
-def write_companions(folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str]) -> None:
+def write_companions(
+    folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str], base: BaseModel
+) -> None:
     """What evaluation and serving need beside the weights, all of it readable by others as any written file is."""
+    base.write(folder)
     processor.save_pretrained(folder)
     preprocessing.write(folder)
     write_json(Path(folder) / GROUPS_NAME, sorted(set(groups)), indent=None)
@@ -104,17 +108,26 @@ def find_newest_complete(output_dir: Path, plan: dict[str, Any]) -> tuple[Path |
     return None, passed_over
 
 
-def find_asked(folder: Path, plan: dict[str, Any]) -> Path:
+def check_newest_base(output_dir: Path, base: BaseModel) -> None:
+    """Raise where the newest complete checkpoint of a run stands on other weights than those at hand."""
+    for _, folder in list_checkpoints(output_dir):
+        if not find_damage(folder):
+            check_base(base, folder, "put them back to continue, or pass --overwrite_output to start afresh")
+            return
+
+
+def find_asked(folder: Path, plan: dict[str, Any], base: BaseModel) -> Path:
     """The checkpoint that --resume_from_checkpoint names.
 
     Raises:
-        DrivingError: It is not there, not whole, or of another run.
+        DrivingError: It is not there, not whole, of another run, or of other base weights.
     """
     if not folder.is_dir():
         raise DrivingError(f"--resume_from_checkpoint {folder} is no folder; name a checkpoint, or leave the flag out")
     damage = find_damage(folder)
     if damage:
         raise DrivingError(f"--resume_from_checkpoint {folder} {damage}; name another, or leave the flag out")
+    check_base(base, folder, "put them back, or leave --resume_from_checkpoint out")
     check_owner(folder, plan)
     return folder
 
@@ -160,22 +173,3 @@ def hash_file(path: Path) -> str:
     """Sixteen hex digits of a file's bytes."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-
-
-def identify_model(path: str) -> str:
-    """What a model is, without reading all its bytes: its config, and its weight files' names, sizes and headers.
-
-    A hub name stands for itself.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return str(path)
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for weights in sorted(folder.glob("*.safetensors")):
-        size = weights.stat().st_size
-        digest.update(f"{weights.name}:{size}".encode())
-        with weights.open("rb") as handle:
-            for offset in (0, size // 2, max(0, size - 65_536)):
-                handle.seek(offset)
-                digest.update(handle.read(65_536))
-    return digest.hexdigest()[:16]

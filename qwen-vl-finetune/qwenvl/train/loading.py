@@ -1,11 +1,12 @@
 """Load models and processors: by what the folder says it holds, never by its name.
 
-path ──▶ config.json model_type ──▶ class ──▶ weights in the precision of this machine
-     ──▶ adapter_config.json ──▶ base model + adapter        (inference)
+path ──▶ config.json model_type ──▶ class ──▶ weights in the precision of this machine, or in 4 bits
+     ──▶ adapter_config.json ──▶ base model, as base.json says it was loaded, + adapter        (inference)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import warnings
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
+from qwenvl.data.families import FAMILIES
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.preview import find_prompt_change
+from qwenvl.train.base_model import BaseModel, check_base, resolve_base
+from qwenvl.train.quantised import build_quantisation, cast_unquantised, check_quantised, quantise_shapes
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
-MODEL_CLASSES = {"qwen3_vl": "Qwen3VLForConditionalGeneration"}
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -64,17 +67,21 @@ def read_model_type(folder: Path) -> str:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
         raise DrivingError(f"{path} is not a model config ({error}); take the model's own") from error
-    return _check_type(model_type, str(folder))
+    return check_type(model_type, str(folder))
 
 
-def _check_type(model_type: object, path: str) -> str:
-    if model_type not in MODEL_CLASSES:
-        raise DrivingError(f"{path} is a {model_type!r} model; this version trains {', '.join(MODEL_CLASSES)}")
+def check_type(model_type: object, path: str) -> str:
+    """Raise for a model that is in no family of ours; returns its type."""
+    if model_type not in FAMILIES:
+        raise DrivingError(f"{path} is a {model_type!r} model; this version trains {', '.join(FAMILIES)}")
     return str(model_type)
 
 
-def load_processor(path: str | Path, cache_dir: str | None = None) -> Any:
+def load_processor(path: str | Path, cache_dir: str | None = None, commit: str = "") -> Any:
     """Load tokenizer, chat template and image and video processors, and check that the tokenizer knows words.
+
+    Args:
+        commit: of a hub model; "" takes the newest.
 
     Raises:
         DrivingError: The processor cannot be read, or has no vocabulary.
@@ -84,7 +91,7 @@ def load_processor(path: str | Path, cache_dir: str | None = None) -> Any:
     if Path(path).is_dir():
         _check_vocabulary(Path(path))
     try:
-        processor = AutoProcessor.from_pretrained(path, cache_dir=cache_dir)
+        processor = AutoProcessor.from_pretrained(path, cache_dir=cache_dir, revision=commit or "main")
     except (OSError, ValueError, KeyError, TypeError) as error:  # what foreign JSON leads to
         raise DrivingError(
             f"no processor can be loaded from {path}: {type(error).__name__}: {_first_line(error)}; "
@@ -124,15 +131,27 @@ def choose_attention(asked: str) -> str:
 
 
 def load_model(
-    path: str | Path, *, attention: str, dtype: Any, cache_dir: str | None = None, without_weights: bool = False
+    path: str | Path,
+    *,
+    attention: str,
+    dtype: Any,
+    cache_dir: str | None = None,
+    commit: str = "",
+    load_in_4bit: bool = False,
+    compute_dtype: Any = None,
+    device: Any = "cpu",
+    without_weights: bool = False,
 ) -> Any:
     """Load weights with the class that the config's model_type names.
 
     Args:
+        dtype: of the weights; those that are quantised have it before they are.
+        commit: of a hub model; "" takes the newest.
+        load_in_4bit: quantise the language model, on `device`, to compute in `compute_dtype` (default: `dtype`).
         without_weights: shapes only (on torch's meta device), for a plan that is not run.
 
     Raises:
-        DrivingError: Nothing can be loaded from there.
+        DrivingError: Nothing can be loaded from there, or bitsandbytes is missing.
     """
     import torch
     import transformers
@@ -141,20 +160,38 @@ def load_model(
 
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise DrivingError(f"{path} holds no config.json; it is not a model folder")
+    compute_dtype = compute_dtype or dtype
+    options: dict[str, Any] = {"cache_dir": cache_dir, "revision": commit or "main"}
     try:
-        config = transformers.AutoConfig.from_pretrained(path, cache_dir=cache_dir)
-        model_class = getattr(transformers, MODEL_CLASSES[_check_type(config.model_type, str(path))])
+        config = transformers.AutoConfig.from_pretrained(path, **options)
+        family = FAMILIES[check_type(config.model_type, str(path))]
+        model_class = getattr(transformers, family.model_class)
         if without_weights:
             with torch.device("meta"):
-                return model_class(config).to(dtype)
+                model = model_class(config).to(dtype)
+            if load_in_4bit:
+                quantise_shapes(model, compute_dtype)
+            return model
+        if load_in_4bit:
+            options |= {"quantization_config": build_quantisation(compute_dtype), "device_map": {"": device}}
         with bars_on_terminals_only():
-            return model_class.from_pretrained(
-                path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, cache_dir=cache_dir
+            model = model_class.from_pretrained(
+                path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, **options
             )
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise DrivingError(
             f"no model can be loaded from {path}: {_first_line(error)}; copy or download its files again"
         ) from error
+    if load_in_4bit:
+        check_quantised(model)
+    return model
+
+
+def weights_dtype(precision: str) -> Any:
+    """The torch type of "bf16", "fp16" or "fp32"."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
 def inference_dtype(device: str) -> Any:
@@ -167,39 +204,79 @@ def inference_dtype(device: str) -> Any:
 
 
 def load_for_inference(
-    path: str | Path, device: str = "cpu", *, attention: str = "auto", base_model: str | None = None
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    attention: str = "auto",
+    base_model: str | None = None,
+    other_base: bool = False,
 ) -> tuple[Any, Any, Preprocessing]:
     """Load an adapter folder, a full fine-tuned folder or a base model: (model, processor, preprocessing).
 
     The model is in evaluation mode with its KV cache on; the vision tower computes as in training. A model without
-    our preprocessing.json gets the defaults.
+    our preprocessing.json gets the defaults. The base of a QLoRA adapter is quantised again as it was for training.
 
     Args:
         base_model: where an adapter's base model is now, if it has moved.
+        other_base: put the adapter on its base model even where that has changed since.
 
     Raises:
-        DrivingError: The folder is no model, or an adapter's base model is not where it was.
+        DrivingError: The folder is no model, or an adapter's base model is not where or what it was.
     """
     drop_harmless_messages()
     from qwenvl.train.fast_vision import speed_up_vision
 
     folder = Path(path)
-    adapter_config = folder / "adapter_config.json"
-    dtype = inference_dtype(device)
-    if adapter_config.exists():
-        base = base_model or _read_base(adapter_config)
-        model = load_model(base, attention=attention, dtype=dtype)
-        model = load_adapter(model, folder)
+    is_adapter = (folder / "adapter_config.json").exists()
+    if is_adapter:
+        base = _find_base(folder, base_model, other_base)
+        model = load_adapter(_load_base(base, attention, device), folder)
     else:
-        model = load_model(path, attention=attention, dtype=dtype)
+        model = load_model(path, attention=attention, dtype=inference_dtype(device))
     speed_up_vision(model)
     model.to(device).eval()
     model.config.use_cache = True
-    processor = load_processor(path if _has_processor(folder) or not adapter_config.exists() else base)
+    if _has_processor(folder) or not is_adapter:
+        processor = load_processor(path)
+    else:
+        processor = load_processor(base.path, commit=base.commit)
     preprocessing = Preprocessing.read(folder) or Preprocessing()
     if change := find_prompt_change(preprocessing, processor):
         warnings.warn(change, stacklevel=2)
     return model, processor, preprocessing
+
+
+def _find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseModel:
+    """The base model of an adapter, in the form that it was trained in.
+
+    Raises:
+        DrivingError: It is gone, or other weights stand in its place.
+    """
+    path = base_model or _read_base(folder / "adapter_config.json")
+    then = BaseModel.read(folder)
+    if then is None:
+        return BaseModel(path, "")
+    now = resolve_base(path, then.commit if path == then.path else "")
+    if not other_base:
+        check_base(now, folder, "put back those it was trained on, or name their folder with --base-model")
+    return dataclasses.replace(now, load_in_4bit=then.load_in_4bit, precision=then.precision)
+
+
+def _load_base(base: BaseModel, attention: str, device: str) -> Any:
+    dtype = inference_dtype(device)
+    if not base.load_in_4bit:
+        return load_model(base.path, attention=attention, dtype=dtype, commit=base.commit)
+    model = load_model(
+        base.path,
+        attention=attention,
+        dtype=weights_dtype(base.precision),
+        commit=base.commit,
+        load_in_4bit=True,
+        compute_dtype=dtype,
+        device=device,
+    )
+    cast_unquantised(model, dtype)
+    return model
 
 
 def load_adapter(model: Any, folder: Path) -> Any:

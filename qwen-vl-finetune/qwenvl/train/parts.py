@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 VISION, MERGER, LANGUAGE = "vision", "merger", "language"
@@ -36,7 +38,8 @@ def list_merger_names(model: nn.Module) -> list[str]:
     tower = find_tower(model)
     if tower is None:
         return []
-    return ["visual.merger", *(f"visual.deepstack_merger_list.{i}" for i in range(len(tower.deepstack_merger_list)))]
+    deepstack = getattr(tower, "deepstack_merger_list", ())  # Qwen2.5-VL has none
+    return ["visual.merger", *(f"visual.deepstack_merger_list.{i}" for i in range(len(deepstack)))]
 
 
 def count_parameters(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -49,6 +52,8 @@ def count_parameters(model: nn.Module) -> dict[str, tuple[int, int]]:
         if ".original_module." in name:
             continue
         size = getattr(parameter, "ds_numel", parameter.numel())
+        if (state := getattr(parameter, "quant_state", None)) is not None:
+            size = math.prod(state.shape)  # two 4-bit weights a byte
         trainable, total = counts[part_of(name)]
         counts[part_of(name)] = (trainable + size * parameter.requires_grad, total + size)
     return counts

@@ -39,7 +39,7 @@ def plan_identity(
 ) -> dict[str, Any]:
     """The JSON values that must stay the same for a run to be continued; epochs, saving and logging are free."""
     model, data, run = plan.model, plan.data, plan.run
-    tuned = ("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "lora_enable")
+    tuned = ("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "lora_enable", "load_in_4bit")
     lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora", "use_rslora")
     optimizer = (
         "learning_rate", "mm_projector_lr", "vision_tower_lr", "weight_decay", "adam_beta1", "adam_beta2",

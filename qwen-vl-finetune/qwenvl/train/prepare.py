@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
 
 from driving.errors import DrivingError
@@ -25,6 +24,7 @@ from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
+from qwenvl.train.base_model import BaseModel
 from qwenvl.train.fast_vision import speed_up_vision
 from qwenvl.train.forward import use_driving_forward
 from qwenvl.train.parts import count_parameters
@@ -61,9 +61,9 @@ class RunData:
         return hash_lengths(self.lengths.tokens, self.lengths.visual_tokens, self.batches.bin_tokens)
 
 
-def prepare_data(plan: TrainPlan, rows: Rows) -> RunData:
+def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
     """Load the processor and plan the batches; no media file is decoded."""
-    processor = loading.load_processor(plan.model.model_name_or_path, plan.run.cache_dir)
+    processor = loading.load_processor(base.path, plan.run.cache_dir, base.commit)
     settings = processor.video_processor
     preprocessing = plan.data.build_preprocessing(
         factor_px=settings.patch_size * settings.merge_size,
@@ -110,7 +110,7 @@ def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
     return lengths
 
 
-def prepare_model(plan: TrainPlan, rows: Rows, data: RunData) -> Any:
+def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -> Any:
     """Look at the first usable sample, load the weights, make the asked parts trainable, and print the plan."""
     _join_deepspeed(plan)
     transformers.set_seed(plan.run.seed)
@@ -123,12 +123,14 @@ def prepare_model(plan: TrainPlan, rows: Rows, data: RunData) -> Any:
     )
     _set_budget(plan, processor, sample, dataset.preprocessing.factor_px)
     dataset.cache = _plan_cache(plan, len(dataset), sample)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
     model = loading.load_model(
-        plan.model.model_name_or_path,
+        base.path,
         attention=plan.model.attn_implementation,
-        dtype=dtype,
+        dtype=loading.weights_dtype(base.precision),
         cache_dir=plan.run.cache_dir,
+        commit=base.commit,
+        load_in_4bit=base.load_in_4bit,
+        device=plan.run.device,
         without_weights=plan.run.dry_run,
     )
     speed_up_vision(model)

@@ -8,6 +8,7 @@ Run the same command again after a kill and it goes on from the newest complete 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -45,15 +46,18 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation)
     uses = parse_dataset_use(plan.data.dataset_use)
     loading.check_model_folder(plan.model.model_name_or_path)
+    base = _resolve_base(plan)
     rows = load_rows(uses, plan.run.seed)
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
-    data = prepare_data(plan, rows)
-    identity = plan_identity(plan, checkpoints.identify_model(plan.model.model_name_or_path), hashes, data.hash)
+    data = prepare_data(plan, rows, base)
+    identity = plan_identity(plan, base.identity, hashes, data.hash)
     if plan.run.dry_run:
-        prepare_model(plan, rows, data)
+        prepare_model(plan, rows, data, base)
         return 0
     is_main = plan.run.process_index == 0
     output_dir = Path(plan.run.output_dir)
+    if is_main and not plan.run.overwrite_output:
+        checkpoints.check_newest_base(output_dir, base)
     with _claim(plan, identity, checkpoints.give_up_unstarted) as output:
         total_steps = count_steps(len(data.batches), plan)[1]
         finished_steps = output.manifest.get("summary", {}).get("total_steps", 0) if is_main else 0
@@ -64,7 +68,8 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say_other_steps(plan, total_steps)
             _open_ledger(output_dir / LEDGER_NAME, rows, plan.data.max_bad_fraction)
         if plan.run.resume_from_checkpoint:
-            resume_from, passed_over = checkpoints.find_asked(Path(plan.run.resume_from_checkpoint), identity), []
+            asked = Path(plan.run.resume_from_checkpoint)
+            resume_from, passed_over = checkpoints.find_asked(asked, identity, base), []
         else:
             resume_from, passed_over = checkpoints.find_newest_complete(output_dir, identity)
         for reason in passed_over:
@@ -73,9 +78,9 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say(plan, f"{resume_from} already stands at the last step; its weights are the result")
             summary = _take_result(plan, resume_from)
         else:
-            model = prepare_model(plan, rows, data)
+            model = prepare_model(plan, rows, data, base)
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
-            summary = _fit(plan, model, data, identity, groups, resume_from, callbacks)
+            summary = _fit(plan, model, data, identity, base, groups, resume_from, callbacks)
             if summary is None:
                 say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
@@ -83,6 +88,18 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             output.finish(summary)
     say(plan, f"{output_dir}: {summary['total_steps']:,} steps, {summary['skipped']} samples skipped")
     return 0
+
+
+def _resolve_base(plan: Any) -> Any:
+    """The weights that the run begins from, or that it began from: a hub model stays at its commit."""
+    from qwenvl.train.base_model import find_commit, resolve_base
+    from qwenvl.train.loading import check_type
+
+    path = plan.model.model_name_or_path
+    commit = "" if plan.run.overwrite_output else find_commit(plan.run.output_dir, path)
+    base = resolve_base(path, commit, plan.run.cache_dir)
+    check_type(base.model_type, path)
+    return dataclasses.replace(base, load_in_4bit=plan.model.load_in_4bit, precision=plan.model.precision)
 
 
 def _open_ledger(path: Path, rows: Any, max_bad_fraction: float) -> None:
@@ -118,12 +135,14 @@ def _fit(
     model: Any,
     data: Any,
     identity: dict[str, Any],
+    base: Any,
     groups: list[str],
     resume_from: Any,
     callbacks: Any,
 ) -> dict[str, Any] | None:
     """Train to the end and write the result; returns the run's summary, or None where it was asked to stop before."""
     from qwenvl.train.argument import checkpointing_field
+    from qwenvl.train.base_model import complete_base
     from qwenvl.train.prepare import say
     from qwenvl.train.stopping import StopOnRequest
     from qwenvl.train.trainer import DrivingTrainer
@@ -138,6 +157,7 @@ def _fit(
         batches=data.batches,
         flatten=plan.data.is_flat,
         run_plan=identity,
+        base=complete_base(base, plan.run.cache_dir),
         groups=groups,
         max_bad_fraction=plan.data.max_bad_fraction,
         callbacks=callbacks,

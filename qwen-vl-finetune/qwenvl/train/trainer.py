@@ -20,6 +20,7 @@ from qwenvl.data.dummies import build_dummy
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
+from qwenvl.train.base_model import BaseModel
 from qwenvl.train.disk import explain_failed_save
 from qwenvl.train.finiteness import LossWatch
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib
@@ -35,6 +36,7 @@ class DrivingTrainer(transformers.Trainer):
     Attributes:
         batches: which rows make which batch.
         run_plan: JSON values that must match for a run to be continued.
+        base: the weights that it began from.
         groups: recordings (clips, rides) of the rows trained on.
         ledger_path, skips: samples that could not be used.
     """
@@ -48,6 +50,7 @@ class DrivingTrainer(transformers.Trainer):
         batches: EpochBatches,
         flatten: bool,
         run_plan: dict[str, Any],
+        base: BaseModel,
         groups: Sequence[str],
         max_bad_fraction: float,
         callbacks: Sequence[transformers.TrainerCallback] = (),
@@ -55,6 +58,7 @@ class DrivingTrainer(transformers.Trainer):
         self.driving_processor = dataset.processor
         self.preprocessing: Preprocessing = dataset.preprocessing
         self.run_plan = run_plan
+        self.base = base
         self.groups = groups
         self.max_bad_fraction = max_bad_fraction
         self.num_checkpoints_kept = args.save_total_limit
@@ -177,7 +181,7 @@ class DrivingTrainer(transformers.Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
                 checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
                 checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
         self.accelerator.wait_for_everyone()
@@ -189,7 +193,7 @@ class DrivingTrainer(transformers.Trainer):
         with explain_failed_save(folder):
             self.save_model(self.args.output_dir)
             if self.args.should_save:
-                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups)
+                checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
                 if not self.ledger_path.exists():
                     write_ledger(self.ledger_path, [])
 

@@ -1,0 +1,81 @@
+"""QLoRA: the frozen language model in 4 bits (NF4, its scales quantised once more); what sees and what speaks is not.
+
+The vision tower, the mergers and the head keep the precision of the run: they are a tenth of the weights, and errors
+there reach every token. Nothing is cast to fp32 for its own sake; what learns is fp32 (tuning.py).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import nn
+
+from driving.errors import DrivingError
+from qwenvl.train.parts import LANGUAGE, part_of
+
+# Full names from the root: transformers 5 matches these at the beginning or the end of a module's name, and the
+# customary "visual" matches nothing, which quantises the tower without a word.
+UNQUANTISED = ("model.visual", "lm_head")
+
+
+def check_bitsandbytes() -> None:
+    """Raise where --load_in_4bit was asked for (or a checkpoint needs it) and its library is not here."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise DrivingError(
+            "4 bits need bitsandbytes, which is not installed; uv sync --inexact --extra quant, or leave out "
+            "--load_in_4bit (a QLoRA checkpoint needs it in any case)"
+        )
+
+
+def build_quantisation(compute_dtype: torch.dtype) -> Any:
+    """transformers' config of NF4 with double quantisation, for everything but the tower, the mergers and the head."""
+    from transformers import BitsAndBytesConfig
+
+    check_bitsandbytes()
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=list(UNQUANTISED),
+    )
+
+
+def list_quantised(model: nn.Module) -> list[str]:
+    """Full names of the layers that hold 4-bit weights (and not of peft's wrappers around them)."""
+    kinds = {name: f"{type(module).__module__}.{type(module).__name__}" for name, module in model.named_modules()}
+    return [name for name, kind in kinds.items() if kind.startswith("bitsandbytes.") and kind.endswith(".Linear4bit")]
+
+
+def check_quantised(model: nn.Module) -> None:
+    """Raise where the library quantised another set of layers than was asked for.
+
+    Raises:
+        DrivingError: The tower, a merger or the head is quantised, or nothing is.
+    """
+    import transformers
+
+    names = list_quantised(model)
+    wrong = [name for name in names if part_of(f"{name}.") != LANGUAGE or name.endswith("lm_head")]
+    if wrong or not names:
+        raise DrivingError(
+            f"transformers {transformers.__version__} quantised {wrong[0] if wrong else 'no layer'} against what was "
+            "asked; install the version that uv.lock names"
+        )
+
+
+def quantise_shapes(model: nn.Module, compute_dtype: torch.dtype) -> None:
+    """Replace the layers of a model without weights (torch's meta device) as loading it would, for a dry run."""
+    from transformers.integrations import replace_with_bnb_linear
+
+    quantisation = build_quantisation(compute_dtype)
+    replace_with_bnb_linear(model, list(UNQUANTISED), quantisation)
+
+
+def cast_unquantised(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights that are not quantised another float type, in place; the quantised ones stay as they are."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)

@@ -1,0 +1,164 @@
+"""QLoRA: what is quantised and what is not, what learns, and that it is continued and loaded on the same base."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("bitsandbytes")
+import transformers  # noqa: E402
+
+from driving.errors import DrivingError  # noqa: E402
+from qwenvl.train import quantised  # noqa: E402
+from qwenvl.train.argument import ModelArguments, parse_plan  # noqa: E402
+from qwenvl.train.loading import load_for_inference, load_model  # noqa: E402
+from qwenvl.train.parts import count_parameters  # noqa: E402
+from qwenvl.train.train_qwen import run  # noqa: E402
+from qwenvl.train.tuning import apply_tuning  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+QLORA = ["--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0.1", "--load_in_4bit", "True"]
+
+
+@pytest.fixture
+def model(tiny_model):
+    return load_model(tiny_model, attention="sdpa", dtype=torch.bfloat16, load_in_4bit=True)
+
+
+def test_every_layer_of_the_language_model_is_quantised_and_nothing_that_sees_or_speaks(model):
+    layers = [f"model.language_model.layers.{i}." for i in range(3)]
+    names = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+    assert sorted(quantised.list_quantised(model)) == sorted(layer + name for layer in layers for name in names)
+    kinds = {type(module) for name, module in model.named_modules() if "visual" in name or "lm_head" in name}
+    assert not any(kind.__name__ == "Linear4bit" for kind in kinds) and torch.nn.Linear in kinds
+
+
+def test_the_weights_are_nf4_with_quantised_scales_and_compute_in_the_runs_precision(model):
+    layer = model.model.language_model.layers[0].mlp.up_proj
+    state = layer.weight.quant_state
+    assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, torch.bfloat16)
+    assert layer.weight.dtype == torch.uint8
+    assert layer.weight.numel() * 2 == 32 * 64  # two weights a byte
+
+
+def test_what_learns_is_fp32_and_nothing_else_is_cast(model):
+    tuned = apply_tuning(model, ModelArguments(lora_enable=True, lora_r=4))
+    for name, parameter in tuned.named_parameters():
+        frozen = {torch.bfloat16, torch.uint8}
+        assert parameter.dtype in ({torch.float32} if parameter.requires_grad else frozen), name
+
+
+def test_quantised_weights_are_counted_as_weights_and_not_as_bytes(model, tiny_model):
+    plain = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
+    assert {part: total for part, (_, total) in count_parameters(model).items()} == {
+        part: total for part, (_, total) in count_parameters(plain).items()
+    }
+
+
+def test_a_dry_run_knows_the_same_layers_without_weights(model, tiny_model):
+    shapes = load_model(
+        tiny_model, attention="sdpa", dtype=torch.bfloat16, load_in_4bit=True, without_weights=True
+    )
+    assert quantised.list_quantised(shapes) == quantised.list_quantised(model)
+    assert count_parameters(shapes) == count_parameters(model)
+
+
+def test_a_library_that_quantises_the_tower_is_refused(tiny_model, monkeypatch):
+    monkeypatch.setattr(quantised, "UNQUANTISED", ("visual", "lm_head"))  # what everyone writes
+    with pytest.raises(DrivingError, match=r"transformers .* quantised model.visual.blocks.0.\S+ against what was asked"):
+        load_model(tiny_model, attention="sdpa", dtype=torch.float32, load_in_4bit=True)
+
+
+def command(model, data, output_dir, *extra: str) -> list[str]:
+    return [
+        "--model_name_or_path", str(model), "--dataset_use", str(data), "--output_dir", str(output_dir),
+        "--per_device_train_batch_size", "2", "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none",
+        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", *extra,
+    ]  # fmt: skip
+
+
+def test_quantised_weights_cannot_be_trained_in_full(tiny_model, training_json, tmp_path):
+    with pytest.raises(DrivingError, match="4-bit weights cannot be trained themselves; set --lora_enable True"):
+        parse_plan(command(tiny_model, training_json, tmp_path, "--load_in_4bit", "True"))
+
+
+def test_zero_3_is_refused_with_what_works(tiny_model, training_json, tmp_path, repository):
+    zero3 = str(repository / "qwen-vl-finetune/scripts/zero3.json")
+    with pytest.raises(DrivingError, match="does not work under ZeRO-3 .*zero3.json.*; use .*zero2.json"):
+        parse_plan(command(tiny_model, training_json, tmp_path, *QLORA, "--deepspeed", zero3))
+
+
+def test_a_missing_bitsandbytes_says_how_it_is_installed(tiny_model, training_json, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
+    with pytest.raises(DrivingError, match="need bitsandbytes, which is not installed; uv sync .* --extra quant"):
+        parse_plan(command(tiny_model, training_json, tmp_path, *QLORA))
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(transformers.TrainerCallback):
+    """Stops a run after a step, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def results(tiny_model, training_json, tmp_path_factory):
+    """(a QLoRA run of 4 steps, the same killed after step 3 and run again)."""
+    folder = tmp_path_factory.mktemp("qlora")
+    flags = [*QLORA, "--max_steps", "4", "--save_steps", "2"]
+    assert run(command(tiny_model, training_json, folder / "whole", *flags)) == 0
+    broken = command(tiny_model, training_json, folder / "broken", *flags)
+    with pytest.raises(Killed):
+        run(broken, callbacks=[KillAt(3)])
+    assert run(broken) == 0
+    return folder / "whole", folder / "broken"
+
+
+def test_a_killed_qlora_run_ends_in_the_same_bits(results):
+    from safetensors.torch import load_file
+
+    whole, broken = (load_file(folder / "adapter_model.safetensors") for folder in results)
+    assert whole.keys() == broken.keys()
+    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+
+
+def test_a_result_names_the_base_that_it_was_trained_on(results, tiny_model):
+    for folder in (results[0], results[0] / "checkpoint-4"):
+        base = json.loads((folder / "base.json").read_text())
+        assert (base["path"], base["load_in_4bit"], base["precision"]) == (str(tiny_model), True, "fp32")
+
+
+def test_inference_and_plain_peft_put_the_adapter_on_the_same_quantised_base(results, tiny_model):
+    from peft import PeftModel
+
+    ours, processor, _ = load_for_inference(results[0])
+    quantisation = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=["model.visual", "lm_head"],
+    )
+    base = transformers.Qwen3VLForConditionalGeneration.from_pretrained(
+        tiny_model, quantization_config=quantisation, dtype=torch.float32
+    )
+    assert len(quantised.list_quantised(ours)) == 21
+    peft = PeftModel.from_pretrained(base, results[0]).eval()
+    ids = processor.tokenizer("where does the car go?", return_tensors="pt").input_ids
+    with torch.no_grad():
+        difference = (ours(input_ids=ids).logits - peft(input_ids=ids).logits).abs().max()
+    assert difference < 1e-4
+
+
