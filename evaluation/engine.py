@@ -169,16 +169,23 @@ def load_engine(
     folders: Sequence[Path],
     *,
     base_model: str = "",
+    other_base: bool = False,
     has_preprocessing: bool = True,
     dataset: dict[str, Any] | None = None,
 ) -> QwenEngine:
     """Load a model with the preprocessing of its checkpoint.
 
     A model without stored preprocessing (a base model) is shown the clips at the rate the dataset was made with.
+
+    Args:
+        base_model: where an adapter's base model is now, if it has moved.
+        other_base: put an adapter on its base model even where that has changed since.
     """
     from qwenvl.train.loading import load_for_inference
 
-    weights, processor, preprocessing = load_for_inference(model, device=device, base_model=base_model or None)
+    weights, processor, preprocessing = load_for_inference(
+        model, device=device, base_model=base_model or None, other_base=other_base
+    )
     fps = (dataset or {}).get("fps")
     if not has_preprocessing and fps:
         preprocessing = dataclasses.replace(preprocessing, video_fps=float(fps))

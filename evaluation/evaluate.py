@@ -80,7 +80,9 @@ class EvaluateOptions:
         MAX_BAD_FRACTION, parse=parse_share, help="fail when more of the rows (and more than 3) cannot be asked"
     )
     force: bool = option(
-        False, help="evaluate although test recordings were trained on (stamped), or the prompt is not that of training"
+        False,
+        help="evaluate although test recordings were trained on (stamped), or prompt or base model are not those of "
+        "training",
     )
     rescore: bool = option(False, help="score the stored predictions again and write the report again; ask nothing")
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
@@ -154,6 +156,7 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
         choose_device(options.device),
         folders,
         base_model=options.base_model,
+        other_base=options.force,
         has_preprocessing=planned.checkpoint.preprocessing is not None,
         dataset=planned.dataset,
     )

@@ -72,12 +72,6 @@ def test_a_value_without_a_flag_is_refused():
         check_flags(["config.json"], set())
 
 
-@pytest.mark.parametrize("flag", ["load_in_4bit"])
-def test_what_is_not_built_yet_is_refused_and_never_ignored(flag):
-    with pytest.raises(DrivingError, match=f"--{flag} True is not in this version"):
-        parse(f"--{flag}", "True")
-
-
 def test_evaluation_inside_training_is_refused():
     with pytest.raises(DrivingError, match="--eval_strategy steps: evaluation inside training"):
         parse("--eval_strategy", "steps", "--eval_steps", "5")

@@ -10,8 +10,10 @@ pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train import checkpoints  # noqa: E402
+from qwenvl.train.base_model import BaseModel  # noqa: E402
 
 PLAN = {"learning_rate": 0.1}
+BASE = BaseModel("base", "0123456789abcdef")
 
 
 def write_checkpoint(output_dir, step: int, plan=PLAN):
@@ -92,13 +94,13 @@ def test_a_run_without_a_complete_checkpoint_gives_up_its_folder_and_leaves_the_
 def test_a_run_with_a_complete_checkpoint_keeps_its_folder(tmp_path):
     folder = write_checkpoint(tmp_path, 2)
     assert not checkpoints.give_up_unstarted(tmp_path)
-    assert checkpoints.find_asked(folder, PLAN) == folder
+    assert checkpoints.find_asked(folder, PLAN, BASE) == folder
 
 
 def test_a_checkpoint_that_is_asked_for_must_be_there_and_whole(tmp_path):
     with pytest.raises(DrivingError, match="--resume_from_checkpoint .*checkpoint-3 is no folder"):
-        checkpoints.find_asked(tmp_path / "checkpoint-3", PLAN)
+        checkpoints.find_asked(tmp_path / "checkpoint-3", PLAN, BASE)
     folder = write_checkpoint(tmp_path, 2)
     break_by_removing(folder)
     with pytest.raises(DrivingError, match="--resume_from_checkpoint .*checkpoint-2 is damaged: optimizer.pt is gone"):
-        checkpoints.find_asked(folder, PLAN)
+        checkpoints.find_asked(folder, PLAN, BASE)

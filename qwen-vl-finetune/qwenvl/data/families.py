@@ -36,9 +36,7 @@ FAMILIES = {
     family.model_type: family
     for family in (
         Family("qwen3_vl", "Qwen3VLForConditionalGeneration", "Qwen3VLProcessor"),
-        Family(
-            "qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", "Qwen3VLProcessor", num_experts_key="num_experts"
-        ),
+        Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", "Qwen3VLProcessor", num_experts_key="num_experts"),
         Family(
             "qwen2_5_vl",
             "Qwen2_5_VLForConditionalGeneration",

@@ -18,7 +18,7 @@ from qwenvl.data.families import FAMILIES
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.preview import find_prompt_change
 from qwenvl.train.base_model import BaseModel, check_base, resolve_base
-from qwenvl.train.quantised import build_quantisation, cast_unquantised, check_quantised, quantise_shapes
+from qwenvl.train.quantised import build_quantisation, cast_unquantised, check_quantised, keep_weights, quantise_shapes
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -184,6 +184,7 @@ def load_model(
         ) from error
     if load_in_4bit:
         check_quantised(model)
+        keep_weights(model)
     return model
 
 
@@ -258,7 +259,7 @@ def _find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseMo
         return BaseModel(path, "")
     now = resolve_base(path, then.commit if path == then.path else "")
     if not other_base:
-        check_base(now, folder, "put back those it was trained on, or name their folder with --base-model")
+        check_base(now, folder, "put back those it was trained on, name their folder with --base-model, or pass --force")
     return dataclasses.replace(now, load_in_4bit=then.load_in_4bit, precision=then.precision)
 
 

@@ -66,6 +66,15 @@ def check_quantised(model: nn.Module) -> None:
         )
 
 
+def keep_weights(model: nn.Module) -> None:
+    """Stop bitsandbytes from repacking its weights at the first forward pass without gradients on a CPU.
+
+    The repacked scales are bf16, and it goes on training with them: an evaluation would change the model (0.50).
+    """
+    for name in list_quantised(model):
+        model.get_submodule(name).support_avx512bf16_for_cpu = False
+
+
 def quantise_shapes(model: nn.Module, compute_dtype: torch.dtype) -> None:
     """Replace the layers of a model without weights (torch's meta device) as loading it would, for a dry run."""
     from transformers.integrations import replace_with_bnb_linear
