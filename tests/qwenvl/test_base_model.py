@@ -153,7 +153,9 @@ def adapter(base, tmp_path):
 def test_an_adapter_is_not_put_on_a_base_that_has_changed(adapter, base):
     load_for_inference(adapter)
     change_weight(base, "model.language_model.norm.weight")
-    with pytest.raises(DrivingError, match="base is not the one that .*checkpoint-2 was trained on .*--base-model, or pass --force"):
+    with pytest.raises(
+        DrivingError, match="base is not the one that .*checkpoint-2 was trained on .*--base-model, or pass --force"
+    ):
         load_for_inference(adapter)
     load_for_inference(adapter, other_base=True)
 

@@ -104,7 +104,7 @@ def test_zero_3_is_refused_with_what_works(tiny_model, training_json, tmp_path, 
 def test_a_missing_bitsandbytes_says_how_it_is_installed(tiny_model, training_json, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
-    with pytest.raises(DrivingError, match="need bitsandbytes, which is not installed; uv sync .* --extra quant"):
+    with pytest.raises(DrivingError, match="need bitsandbytes, which is not installed; uv pip install bitsandbytes"):
         parse_plan(command(tiny_model, training_json, tmp_path, *QLORA))
 
 

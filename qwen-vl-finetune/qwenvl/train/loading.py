@@ -259,7 +259,9 @@ def _find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseMo
         return BaseModel(path, "")
     now = resolve_base(path, then.commit if path == then.path else "")
     if not other_base:
-        check_base(now, folder, "put back those it was trained on, name their folder with --base-model, or pass --force")
+        check_base(
+            now, folder, "put back those it was trained on, name their folder with --base-model, or pass --force"
+        )
     return dataclasses.replace(now, load_in_4bit=then.load_in_4bit, precision=then.precision)
 
 

@@ -24,7 +24,7 @@ def check_bitsandbytes() -> None:
     """Raise where --load_in_4bit was asked for (or a checkpoint needs it) and its library is not here."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise DrivingError(
-            "4 bits need bitsandbytes, which is not installed; uv sync --inexact --extra quant, or leave out "
+            "4 bits need bitsandbytes, which is not installed; uv pip install bitsandbytes, or leave out "
             "--load_in_4bit (a QLoRA checkpoint needs it in any case)"
         )
 
