@@ -2,7 +2,7 @@
 
     argv ──translate_argv──▶ argv that this transformers knows ──parse_plan──▶ TrainPlan(model, data, run, notes)
 
-What transformers 5 dropped and people still type is translated, and said. What is not built yet is refused by name:
+What transformers 5 dropped and people still type is translated, and said. What cannot be had together is refused by name:
 a flag that is silently ignored is worse than one that is missing.
 """
 
@@ -139,7 +139,7 @@ class TrainPlan:
 
 
 def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainPlan:
-    """Read the command line; refuse what is unknown, contradictory or not built yet.
+    """Read the command line; refuse what is unknown, contradictory.
 
     Raises:
         DrivingError: With the flag, its value and what to write instead.
@@ -210,7 +210,7 @@ def check_quantised_run(model: ModelArguments, run: TrainingArguments) -> None:
 
 
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:
-    """Raise for values that contradict each other, and for what is not built yet."""
+    """Raise for values that contradict each other."""
     if not model.model_name_or_path:
         raise DrivingError("--model_name_or_path is missing; give a model folder or a hub name")
     if not (model.tune_mm_llm or model.tune_mm_mlp or model.tune_mm_vision):
