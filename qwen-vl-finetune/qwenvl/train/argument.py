@@ -2,8 +2,8 @@
 
     argv ──translate_argv──▶ argv that this transformers knows ──parse_plan──▶ TrainPlan(model, data, run, notes)
 
-What transformers 5 dropped and people still type is translated, and said. What cannot be had together is refused by name:
-a flag that is silently ignored is worse than one that is missing.
+What transformers 5 dropped and people still type is translated, and said. What cannot be had together is refused by
+name: a flag that is silently ignored is worse than one that is missing.
 """
 
 from __future__ import annotations
