@@ -43,6 +43,9 @@ def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
             if value.lower() not in YES:
                 raise DrivingError("--save_safetensors False is gone: weights are always written as safetensors")
             continue
+        elif name == "base_interval":
+            notes.append(f"--base_interval {value} did nothing upstream either; --video_fps chooses frames")
+            continue
         elif name in PIXEL_FLAGS and values:
             values = [str(_multiply(name, value))]
         out += ([f"--{name}"] if name else []) + list(values)
