@@ -36,16 +36,21 @@ class VideoError(DrivingError):
     """A video file cannot give the frames that were asked for."""
 
 
-def run_main(run: Callable[[], int]) -> int:
-    """Call a tool's body and turn what the user can act on into one line on stderr and an exit code.
+def print_error(line: str) -> None:
+    """A line on stderr."""
+    print(line, file=sys.stderr)
+
+
+def run_main(run: Callable[[], int], say: Callable[[str], None] = print_error) -> int:
+    """Call a tool's body and turn what the user can act on into one line (`say`) and an exit code.
 
     Anything that is not a DrivingError is our bug and keeps its traceback.
     """
     try:
         return run()
     except DrivingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        say("\ninterrupted; run the same command again to continue")
         return 130

@@ -9,20 +9,52 @@ launch_bin() {
   if [[ -x .venv/bin/$1 ]]; then echo ".venv/bin/$1"; else echo "$1"; fi
 }
 
+has_driver() { [[ -e /dev/nvidiactl || -e /dev/kfd || -e /dev/dxg ]]; }
+
 count_gpus() {
   # torch honours CUDA_VISIBLE_DEVICES; nvidia-smi ignores it. Importing torch costs seconds, so ask only where a
   # driver is loaded.
-  if [[ -e /dev/nvidiactl || -e /dev/kfd || -e /dev/dxg ]]; then
+  if has_driver; then
     "$(launch_bin python)" -c 'import torch; print(torch.cuda.device_count())'
   else
     echo 0
   fi
 }
 
+refuse() {
+  echo "error: $*" >&2
+  exit 1
+}
+
 check_count() {
-  if [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
-    echo "error: $1=$2 is not a whole number of at least 1" >&2
-    exit 1
+  if [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then refuse "$1=$2 is not a whole number of at least 1"; fi
+}
+
+# check_gpus NUMBER PROCESSES: what torch sees is what was meant, and is enough.
+check_gpus() {
+  if (($1 > 0 && $2 > $1)); then
+    refuse "NPROC_PER_NODE=$2, but torch sees $1 GPU(s) here; NPROC_PER_NODE=$1 uses all of them" \
+      "(CUDA_VISIBLE_DEVICES= trains on the CPU)"
+  fi
+  if (($1 == 0)) && has_driver && [[ ${CUDA_VISIBLE_DEVICES:--1} != -1 ]]; then
+    refuse "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES, but torch sees no GPU with it; name GPUs that nvidia-smi lists" \
+      "(CUDA_VISIBLE_DEVICES= trains on the CPU)"
+  fi
+}
+
+# check_machines: the place of this machine among NNODES, and where they meet.
+check_machines() {
+  if [[ -z ${NODE_RANK:-} ]]; then
+    refuse "NNODES=$NNODES needs NODE_RANK: 0 on the first machine, 1 on the second, ..."
+  fi
+  if [[ ! $NODE_RANK =~ ^[0-9]+$ ]] || ((10#$NODE_RANK >= NNODES)); then
+    refuse "NODE_RANK=$NODE_RANK is none of 0 to $((NNODES - 1)), the machines of NNODES=$NNODES"
+  fi
+  if [[ -z ${MASTER_ADDR:-} ]]; then
+    refuse "NNODES=$NNODES needs MASTER_ADDR: name or address of the first machine, the same everywhere"
+  fi
+  if [[ ! ${MASTER_PORT:-29500} =~ ^[0-9]{1,5}$ ]] || ((10#${MASTER_PORT:-29500} > 65535)); then
+    refuse "MASTER_PORT=$MASTER_PORT is no port; take one from 1024 to 65535, the same everywhere"
   fi
 }
 
@@ -32,6 +64,7 @@ launch() {
   processes=${NPROC_PER_NODE:-$((num_gpus > 0 ? num_gpus : 1))}
   check_count NPROC_PER_NODE "$processes"
   check_count NNODES "${NNODES:-1}"
+  check_gpus "$num_gpus" "$processes"
 
   # Threads that wait must sleep: on shared cores spinning ones make a step a hundred times slower.
   export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
@@ -58,18 +91,16 @@ launch() {
 
   local where=(--standalone)
   if ((${NNODES:-1} > 1)); then
-    where=(--nnodes "$NNODES" --node_rank "${NODE_RANK:?NNODES is above 1: set NODE_RANK, 0 on the first machine}"
-      --master_addr "${MASTER_ADDR:?NNODES is above 1: set MASTER_ADDR to the first machine}"
+    check_machines
+    where=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR"
       --master_port "${MASTER_PORT:-29500}")
   fi
   local command
-  # Time to finish a step and write a checkpoint after SIGTERM, where this torchrun can be told so.
-  if grep -qs -e --shutdown-timeout .venv/lib/python3*/site-packages/torch/distributed/run.py; then
-    where+=(--shutdown-timeout 600)
-  fi
-  # One process that sees several GPUs would split each batch over them; torchrun gives it one.
-  if ((processes > 1 || num_gpus > 1 || ${NNODES:-1} > 1)); then
-    command=("$(launch_bin torchrun)" "${where[@]}" --nproc_per_node "$processes" -m qwenvl.train.train_qwen)
+  # One process that sees several GPUs would split each batch over them; torchrun gives it one. DeepSpeed takes no
+  # process that has no rank.
+  if ((processes > 1 || num_gpus > 1 || ${NNODES:-1} > 1)) || [[ ${flags[0]} == --deepspeed ]]; then
+    command=("$(launch_bin python)" -m qwenvl.train.torchrun "${where[@]}" --nproc_per_node "$processes"
+      -m qwenvl.train.train_qwen)
   else
     command=("$(launch_bin python)" -m qwenvl.train.train_qwen)
   fi

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from driving.errors import run_main
 from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, read_ledger, write_ledger
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
+from qwenvl.train.ranks import run_rank
 
 # Before torch is loaded: threads that wait must sleep. On shared cores spinning ones make a step 40 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def train(attn_implementation: str = "auto", argv: Sequence[str] | None = None) -> int:
     """Run one training command; returns its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the loader's workers are forked
-    return run_main(lambda: run(sys.argv[1:] if argv is None else argv, attn_implementation))
+    return run_rank(lambda: run(sys.argv[1:] if argv is None else argv, attn_implementation))
 
 
 def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Sequence[Any] = ()) -> int:
