@@ -116,9 +116,15 @@ def test_what_the_seeds_document_tells_people_to_edit_is_there_to_be_found(repos
 
 def test_several_processes_go_through_torchrun(repository):
     command = command_of(dry_run(repository, "train_physical_ai.sh", NPROC_PER_NODE="2"))
-    assert command[0].endswith("torchrun")
+    assert command[1:3] == ["-m", "qwenvl.train.torchrun"]
     assert flags_of(command)["nproc_per_node"] == "2"
     assert "--standalone" in command
+
+
+def test_deepspeed_goes_through_torchrun_even_with_one_process(repository):
+    command = command_of(dry_run(repository, "train_physical_ai.sh", DEEPSPEED_CONFIG="my/zero2.json"))
+    assert command[1:3] == ["-m", "qwenvl.train.torchrun"]
+    assert flags_of(command)["nproc_per_node"] == "1"
 
 
 def test_one_process_on_a_machine_of_two_gpus_goes_through_torchrun_too(repository):
@@ -127,7 +133,7 @@ def test_one_process_on_a_machine_of_two_gpus_goes_through_torchrun_too(reposito
     said = subprocess.run(
         ["bash", "-c", script], env=settings, cwd=repository, capture_output=True, text=True, check=True
     ).stdout
-    assert command_of(said)[0].endswith("torchrun")
+    assert command_of(said)[1:3] == ["-m", "qwenvl.train.torchrun"]
     assert flags_of(command_of(said))["nproc_per_node"] == "1"
 
 
@@ -143,28 +149,73 @@ def test_a_dry_run_plans_for_all_processes_of_all_machines(repository, tiny_mode
     assert "steps            6 (2 an epoch, 3 epochs)" in said
 
 
-@pytest.mark.parametrize(("name", "value"), [("NPROC_PER_NODE", "abc"), ("NPROC_PER_NODE", "0"), ("NNODES", "two")])
-def test_a_count_that_is_none_is_refused_in_one_line(repository, name, value):
+def refused(repository, script: str = f"./{RECIPES[0]}", **environment) -> str:
+    """What is said on stderr by a launcher that refuses to start."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     done = subprocess.run(
-        [str(repository / RECIPES[0])],
-        env={**kept, "DRY_RUN": "command", name: value},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        ["bash", "-c", script], env={**kept, "DRY_RUN": "command", **environment}, cwd=repository,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == f"error: {name}={value} is not a whole number of at least 1\n"
+    return done.stderr
 
 
-def test_several_machines_need_a_rank_and_an_address(repository):
-    nodes = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
-    flags = flags_of(command_of(dry_run(repository, "train_physical_ai.sh", **nodes)))
+@pytest.mark.parametrize(("name", "value"), [("NPROC_PER_NODE", "abc"), ("NPROC_PER_NODE", "0"), ("NNODES", "two")])
+def test_a_count_that_is_none_is_refused_in_one_line(repository, name, value):
+    said = refused(repository, **{name: value})
+    assert said == f"error: {name}={value} is not a whole number of at least 1\n"
+
+
+TWO_GPUS = "source scripts/launch.sh; has_driver() { true; }; count_gpus() { echo 2; }; launch --seed 1"
+NO_GPUS = "source scripts/launch.sh; has_driver() { true; }; count_gpus() { echo 0; }; launch --seed 1"
+
+
+def test_more_processes_than_gpus_are_refused(repository):
+    assert refused(repository, TWO_GPUS, NPROC_PER_NODE="3") == (
+        "error: NPROC_PER_NODE=3, but torch sees 2 GPU(s) here; NPROC_PER_NODE=2 uses all of them "
+        "(CUDA_VISIBLE_DEVICES= trains on the CPU)\n"
+    )
+
+
+def test_gpus_that_torch_does_not_see_are_refused_instead_of_training_on_the_cpu(repository):
+    assert refused(repository, NO_GPUS, CUDA_VISIBLE_DEVICES="7") == (
+        "error: CUDA_VISIBLE_DEVICES=7, but torch sees no GPU with it; name GPUs that nvidia-smi lists "
+        "(CUDA_VISIBLE_DEVICES= trains on the CPU)\n"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "-1"])
+def test_hiding_every_gpu_trains_on_the_cpu(repository, value):
+    settings = {"PATH": os.environ["PATH"], "DRY_RUN": "command", "CUDA_VISIBLE_DEVICES": value}
+    said = subprocess.run(
+        ["bash", "-c", NO_GPUS], env=settings, cwd=repository, capture_output=True, text=True, check=True
+    ).stdout
+    assert flags_of(command_of(said))["use_cpu"] == "True"
+
+
+MACHINES = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
+
+
+def test_several_machines_meet_at_the_address_of_the_first(repository):
+    flags = flags_of(command_of(dry_run(repository, "train_physical_ai.sh", **MACHINES)))
     assert {name: flags[name] for name in ("nnodes", "node_rank", "master_addr", "master_port")} == {
         "nnodes": "2", "node_rank": "1", "master_addr": "10.0.0.1", "master_port": "1234",
     }  # fmt: skip
-    with pytest.raises(AssertionError, match="NNODES is above 1: set NODE_RANK"):
-        dry_run(repository, "train_physical_ai.sh", NNODES="2")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("NODE_RANK", "", "NNODES=2 needs NODE_RANK: 0 on the first machine, 1 on the second, ..."),
+        ("NODE_RANK", "2", "NODE_RANK=2 is none of 0 to 1, the machines of NNODES=2"),
+        ("NODE_RANK", "first", "NODE_RANK=first is none of 0 to 1, the machines of NNODES=2"),
+        ("MASTER_ADDR", "", "NNODES=2 needs MASTER_ADDR: name or address of the first machine, the same everywhere"),
+        ("MASTER_PORT", "70000", "MASTER_PORT=70000 is no port; take one from 1024 to 65535, the same everywhere"),
+        ("MASTER_PORT", "http", "MASTER_PORT=http is no port; take one from 1024 to 65535, the same everywhere"),
+    ],
+)
+def test_a_machine_without_its_place_is_refused_in_one_line(repository, name, value, said):
+    assert refused(repository, **{**MACHINES, name: value}) == f"error: {said}\n"
 
 
 def test_an_explicit_deepspeed_config_is_always_used(repository):

@@ -120,6 +120,9 @@ class TrainingArguments(transformers.TrainingArguments):
     dataloader_num_workers: int = field(default=2, metadata={"help": "processes that decode; 0: none beside"})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not finite"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "must stay False"})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "search for parameters without a gradient; dummies leave none"}
+    )
     seed: int = field(default=42, metadata={"help": "decides rows, order, adapters and dropout"})
 
 

@@ -74,12 +74,10 @@ def check_port(options: Any) -> None:
         return
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     try:
-        socket.create_server(
-            ("", options.master_port), family=family, dualstack_ipv6=family == socket.AF_INET6
-        ).close()
+        socket.create_server(("", options.master_port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
     except OSError as error:
         raise DrivingError(
-            f"MASTER_PORT={options.master_port} cannot be opened on this machine ({error.strerror}); another run may "
+            f"MASTER_PORT={options.master_port} cannot be opened on this machine ({os.strerror(error.errno or 0)}); another run may "
             "hold it: give every machine of this run another one"
         ) from error
 
