@@ -76,9 +76,10 @@ def check_port(options: Any) -> None:
     try:
         socket.create_server(("", options.master_port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise DrivingError(
-            f"MASTER_PORT={options.master_port} cannot be opened on this machine ({os.strerror(error.errno or 0)}); another run may "
-            "hold it: give every machine of this run another one"
+            f"MASTER_PORT={options.master_port} cannot be opened on this machine ({reason}); another run may hold it: "
+            "give every machine of this run another one"
         ) from error
 
 
