@@ -27,6 +27,8 @@ launch \
   --warmup_ratio 0.03 \
   --model_max_length "${MODEL_MAX_LENGTH:-4096}" \
   --precision "${PRECISION:-auto}" \
+  --data_flatten "${DATA_FLATTEN:-True}" \
+  --data_packing "${DATA_PACKING:-False}" \
   --gradient_checkpointing "${GRADIENT_CHECKPOINTING:-auto}" \
   --attn_implementation "${ATTN_IMPLEMENTATION:-}" \
   --video_fps "${VIDEO_FPS:-30}" \
