@@ -176,6 +176,54 @@ def test_each_condition_of_packing_under_plain_attention_is_needed(tiny_model, s
     assert leak < 1e-5 if not broken else leak > 1e-2
 
 
+def test_checkpointing_computes_the_language_model_twice_and_a_frozen_tower_once(tiny_model, processor, samples):
+    model = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
+    use_driving_forward(model)
+    model.model.visual.requires_grad_(False)
+    model.model.visual.merger.requires_grad_(True)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    calls = {"tower": 0, "language": 0}
+    model.model.visual.blocks[0].mlp.register_forward_hook(lambda *_: calls.update(tower=calls["tower"] + 1))
+    layer = model.model.language_model.layers[0]
+    layer.mlp.register_forward_hook(lambda *_: calls.update(language=calls["language"] + 1))
+    speed_up_vision(model)
+    model(**step_inputs(processor, samples, True)).loss.backward()
+    assert calls == {"tower": 1, "language": 2}
+    assert model.model.visual.merger.linear_fc2.weight.grad.abs().sum() > 0
+
+
+def attend_by_edges(module, query, key, value, attention_mask, *, scaling, cu_seq_lens_q, max_length_q, **kwargs):
+    """What a varlen flash kernel computes, written with plain SDPA: (B, heads, L, D) -> (B, L, heads, D)."""
+    edges = cu_seq_lens_q.tolist()
+    assert attention_mask is None
+    assert edges[-1] == query.shape[2]
+    assert cu_seq_lens_q.dtype == torch.int32
+    assert max_length_q == max(stop - start for start, stop in zip(edges, edges[1:], strict=False))
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    parts = [
+        torch.nn.functional.scaled_dot_product_attention(
+            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=module.is_causal, scale=scaling
+        )
+        for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def test_flash_attention_is_told_where_samples_and_frames_begin(tiny_model, ours, processor, samples, monkeypatch):
+    from transformers.modeling_utils import AttentionInterface
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", attend_by_edges)
+    model = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
+    for config in (model.config, model.config.text_config, model.config.vision_config):
+        config._attn_implementation = "flash_attention_2"
+    speed_up_vision(model)
+    use_driving_forward(model)
+    inputs = step_inputs(processor, samples, True)
+    assert model(**inputs).loss.item() == pytest.approx(ours(**inputs).loss.item(), rel=1e-5)
+
+
 def test_the_linear_patch_embedding_is_the_convolution(plain, tiny_model):
     fast = copy.deepcopy(plain)
     speed_up_vision(fast)

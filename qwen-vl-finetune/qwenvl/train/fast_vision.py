@@ -72,14 +72,6 @@ def is_frozen(tower: nn.Module) -> bool:
     )
 
 
-def freeze_for_good(tower: nn.Module) -> None:
-    """Spare a frozen tower the recomputation of gradient checkpointing: it has no backward pass."""
-    if is_frozen(tower):
-        for module in tower.modules():
-            if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = False
-
-
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # what is kept may be used in a training step later
 def _plan_grid(height: int, width: int, side: int, merge: int, device: torch.device) -> tuple[torch.Tensor, ...]:
