@@ -9,32 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from driving.errors import DrivingError
+from qwenvl.train.generation import Generated, find_end_tokens, generate_answers
 
 Record = dict[str, Any]
-MARGIN_TOKENS = 16
-MARGIN_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One generated answer.
-
-    Attributes:
-        text: without special tokens.
-        num_tokens: generated, the end token included.
-        is_cut: the token limit came before the end token.
-        prompt_tokens: length of the prompt.
-    """
-
-    text: str
-    num_tokens: int
-    is_cut: bool
-    prompt_tokens: int
 
 
 class Engine(Protocol):
@@ -88,52 +69,21 @@ class QwenEngine:
     def generate(self, samples: Sequence[Any]) -> list[Generated]:
         import torch
 
-        from qwenvl.data.collate import collate_prompts, to_prompt_inputs
-
-        tokenizer = self.processor.tokenizer
-        pad = self.end_tokens[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        batch = collate_prompts(samples, pad_token_id=pad)
         try:
-            inputs = to_prompt_inputs(batch, self.processor, self.device, self.model.dtype)
             with torch.inference_mode():
-                output = self.model.generate(
-                    **inputs,
+                return generate_answers(
+                    self.model,
+                    self.processor,
+                    samples,
                     max_new_tokens=self.max_new_tokens,
-                    do_sample=False,
-                    eos_token_id=self.end_tokens,
-                    pad_token_id=pad,
+                    end_tokens=self.end_tokens,
+                    device=self.device,
+                    dtype=self.model.dtype,
                 )
         except torch.OutOfMemoryError as error:
             raise DrivingError(
                 f"{len(samples)} clips at once do not fit into the memory of {self.device}; use a smaller --batch-size"
             ) from error
-        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-        return [
-            read_tokens(tokens, self.end_tokens, tokenizer, len(sample["input_ids"]))
-            for tokens, sample in zip(answers, samples, strict=True)
-        ]
-
-
-def read_tokens(tokens: list[int], end_tokens: list[int], tokenizer: Any, prompt_tokens: int) -> Generated:
-    """Cut one row of `generate` at its end token; a row without one was stopped by the limit."""
-    stops = [place for place, token in enumerate(tokens) if token in end_tokens]
-    length = stops[0] + 1 if stops else len(tokens)
-    text = tokenizer.decode(tokens[:length], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Generated(text, length, not stops, prompt_tokens)
-
-
-def find_end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: the model's own, the tokenizer's, and Qwen's end of turn."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ids = list(configured) if isinstance(configured, list | tuple) else [configured]
-    ids += [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    return sorted({int(token) for token in ids if token is not None and token != tokenizer.unk_token_id})
-
-
-def choose_max_new_tokens(answers: Sequence[str], tokenizer: Any) -> int:
-    """Tokens of the longest true answer, its end token, and a margin: room for a number with one more digit."""
-    longest = max(len(tokenizer(answer, add_special_tokens=False)["input_ids"]) for answer in answers)
-    return longest + 1 + max(MARGIN_TOKENS, round(MARGIN_SHARE * longest))
 
 
 def choose_device(name: str) -> str:

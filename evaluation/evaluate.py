@@ -147,8 +147,9 @@ def _list_reads(options: EvaluateOptions) -> list[Path]:
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
-    from evaluation.engine import choose_device, choose_max_new_tokens, load_engine
+    from evaluation.engine import choose_device, load_engine
     from qwenvl.data.preview import find_prompt_change
+    from qwenvl.train.generation import choose_max_new_tokens
 
     folders = [options.test_data.parent, Path.cwd()]
     engine = load_engine(

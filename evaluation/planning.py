@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError, RecordError
 from driving.records import check_record, record_name
+from driving.row_choice import choose_evenly
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
 from evaluation.controls import parse_controls, plan_donors
 from evaluation.predict import Job
@@ -64,7 +64,7 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
 
     records = read_records(options.test_data)
     _check_unique(records, options.test_data)
-    records = choose_evenly(records, options.max_samples, options.seed)
+    records = [records[row] for row in choose_evenly(records, options.max_samples, options.seed)]
     dataset = read_dataset_facts(options.test_data.parent / DATASET_NAME)
     checkpoint = read_checkpoint(options.model, options.base_model)
     check_papers(checkpoint, force=options.force)
@@ -139,7 +139,7 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
     controls = parse_controls(options.controls)
     labelled = set(truth.ids.tolist())
     known = [record for record in records if record_name(record) in labelled]
-    shown = choose_evenly(known, options.control_samples, options.seed) if controls else []
+    shown = [known[row] for row in choose_evenly(known, options.control_samples, options.seed)] if controls else []
     donors = plan_donors([record_name(row) for row in known], [_group(row) for row in known], options.seed)
     if not donors:
         controls = tuple(name for name in controls if name != "wrong_clip")
@@ -152,21 +152,6 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
         seed=options.seed,
         batch_size=options.batch_size,
     )
-
-
-def choose_evenly(records: list[dict[str, Any]], num_wanted: int, seed: int) -> list[dict[str, Any]]:
-    """A seeded choice that takes one row of each recording in turn, in the rows' own order; 0 takes all."""
-    if num_wanted <= 0 or num_wanted >= len(records):
-        return records
-    by_group: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for place, record in enumerate(records):
-        by_group[_group(record)].append((_draw(seed, record_name(record)), place))
-    turns = [
-        (turn, _draw(seed, group), place)
-        for group, places in by_group.items()
-        for turn, (_, place) in enumerate(sorted(places))
-    ]
-    return [records[place] for place in sorted(place for _, _, place in sorted(turns)[:num_wanted])]
 
 
 def read_dataset_facts(path: Path) -> dict[str, Any]:
@@ -258,10 +243,6 @@ def _check_unique(records: list[dict[str, Any]], path: Path) -> None:
 
 def _group(record: dict[str, Any]) -> str:
     return str(record.get("group", record_name(record)))
-
-
-def _draw(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
 def _hash(path: Path) -> str:

@@ -14,8 +14,8 @@ import pytest
 from driving.answer_format import AnswerFormat, format_answer
 from driving.errors import VideoError
 from driving.trajectory import Trajectory
-from evaluation.engine import Generated
 from evaluation.truth import Truth
+from qwenvl.train.generation import Generated
 
 NUM_SAMPLES = 10  # one second at 10 Hz
 

@@ -8,7 +8,7 @@ import pytest
 
 from driving.errors import DrivingError
 from evaluation.checkpoint import check_leakage, fingerprint_folder, read_checkpoint
-from evaluation.planning import choose_evenly, read_dataset_facts
+from evaluation.planning import read_dataset_facts
 
 
 def test_the_fingerprint_changes_with_the_weights_and_not_with_the_log(tmp_path):
@@ -50,20 +50,3 @@ def test_a_paper_that_is_no_json_is_named(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DrivingError, match="dataset.json is not JSON"):
         read_dataset_facts(tmp_path / "dataset.json")
-
-
-def test_fewer_rows_take_turns_over_the_clips_and_keep_their_order():
-    rows = [
-        {"id": f"{clip}{index}", "group": clip} for clip, num in (("a", 9), ("b", 2), ("c", 1)) for index in range(num)
-    ]
-    chosen = choose_evenly(rows, 6, seed=7)
-    assert [sum(row["group"] == clip for row in chosen) for clip in "abc"] == [3, 2, 1]
-    assert chosen == [row for row in rows if row in chosen]
-    assert choose_evenly(rows, 6, seed=7) == chosen
-    assert choose_evenly(rows, 6, seed=8) != chosen
-
-
-def test_zero_takes_all_rows():
-    rows = [{"id": "a"}, {"id": "b"}]
-    assert choose_evenly(rows, 0, seed=7) == rows
-    assert choose_evenly(rows, 5, seed=7) == rows

@@ -14,7 +14,7 @@ import pytest
 
 from driving.errors import DrivingError
 from evaluation import evaluate
-from evaluation.engine import choose_max_new_tokens, find_end_tokens, read_tokens
+from qwenvl.train.generation import choose_max_new_tokens, find_end_tokens, read_tokens
 
 
 class Words:
