@@ -186,7 +186,7 @@ def test_checkpointing_computes_the_language_model_twice_and_a_frozen_tower_once
     calls = {"tower": 0, "language": 0}
     model.model.visual.blocks[0].mlp.register_forward_hook(lambda *_: calls.update(tower=calls["tower"] + 1))
     layer = model.model.language_model.layers[0]
-    layer.mlp.register_forward_hook(lambda *_: calls.update(language=calls["language"] + 1))
+    layer.self_attn.register_forward_hook(lambda *_: calls.update(language=calls["language"] + 1))
     speed_up_vision(model)
     model(**step_inputs(processor, samples, True)).loss.backward()
     assert calls == {"tower": 1, "language": 2}
