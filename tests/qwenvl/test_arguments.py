@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("torch")
+import transformers  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.argument import check_arguments, parse_plan  # noqa: E402
+from qwenvl.train.foreign_flags import FOREIGN  # noqa: E402
 from qwenvl.train.limits import check_reporters  # noqa: E402
 from qwenvl.train.translate import check_flags, resolve_machine, translate_argv  # noqa: E402
 
@@ -25,6 +29,12 @@ def parse(*argv: str):
         (["--evaluation-strategy", "no"], ["--eval_strategy", "no"]),
         (["--no_cuda", "True"], ["--use_cpu", "True"]),
         (["--overwrite_output_dir"], ["--overwrite_output"]),
+        (["--per_gpu_train_batch_size", "3"], ["--per_device_train_batch_size", "3"]),
+        (["--per_gpu_eval_batch_size", "3"], ["--per_device_eval_batch_size", "3"]),
+        (["--adafactor", "True"], ["--optim", "adafactor"]),
+        (["--adafactor", "False"], []),
+        (["--half_precision_backend", "auto"], []),
+        (["--base_interval", "2"], []),
         (["--save_safetensors", "True"], []),
         (["--video-max-pixels=1024*28*28"], ["--video_max_pixels", "802816"]),
         (["--group_by_length", "True"], ["--group_by_length", "True"]),
@@ -59,7 +69,8 @@ def test_a_pixel_count_must_be_a_number_or_a_product():
 
 
 def test_dashes_and_underscores_are_one_flag():
-    assert parse("--lora-r", "8").model.lora_r == parse("--lora_r", "8").model.lora_r == 8
+    lora = ("--lora_enable", "True")
+    assert parse("--lora-r", "8", *lora).model.lora_r == parse("--lora_r", "8", *lora).model.lora_r == 8
 
 
 def test_a_mistyped_flag_is_answered_with_the_nearest():
@@ -105,11 +116,40 @@ def test_evaluation_inside_training_is_refused():
         (("--warmup_ratio", "abc"), "--warmup_ratio abc is not a share below 1"),
         (("--warmup_ratio", "-0.1"), "--warmup_ratio -0.1 is not a share below 1"),
         (("--report_to", "nope"), "--report_to nope is none of none, all, .*wandb"),
+        (("--lora_r", "8"), "--lora_r 8 has no effect without --lora_enable True"),
+        (("--use_dora", "True"), "--use_dora True has no effect without --lora_enable True"),
+        (("--tune_mm_mlp", "False", "--mm_projector_lr", "1e-5"), "--mm_projector_lr 1e-05 has no effect on frozen"),
+        (
+            ("--data_packing", "True", "--group_by_length", "True"),
+            "--group_by_length True has no effect",
+        ),
     ],
 )
 def test_contradictions_and_bad_values_are_refused(argv, message):
     with pytest.raises(DrivingError, match=message):
         parse(*argv)
+
+
+# What makes each of these say something else than its default.
+FOREIGN_VALUES = {
+    "accelerator_config": '{"split_batches": true}', "average_tokens_across_devices": "False", "data_seed": "1",
+    "dataloader_in_order": "False", "dataloader_multiprocessing_context": "spawn", "fsdp": "full_shard",
+    "label_smoothing_factor": "0.1", "length_column_name": "words", "torch_compile_backend": "eager",
+    "torch_compile_mode": "default",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "accelerator_config"])
+def test_a_flag_of_transformers_that_would_be_ignored_is_refused(name):
+    if name not in {field.name for field in dataclasses.fields(transformers.TrainingArguments)}:
+        pytest.skip(f"this transformers has no --{name}")
+    with pytest.raises(DrivingError, match=f"--{name} .*has no place here: .*; leave it out"):
+        parse(f"--{name}", FOREIGN_VALUES.get(name, "True"))
+
+
+@pytest.mark.parametrize("flag", ["--dataloader_drop_last", "--use_cache", "--torch_compile"])
+def test_a_flag_that_is_given_its_harmless_value_is_taken(flag):
+    assert getattr(parse(flag, "False").run, flag[2:]) is False
 
 
 def test_a_reporter_that_is_not_installed_is_named_with_the_line_that_installs_it(monkeypatch):

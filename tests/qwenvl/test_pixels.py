@@ -94,3 +94,9 @@ def test_a_preprocessing_file_from_a_newer_version_is_refused(tmp_path):
     (tmp_path / "preprocessing.json").write_text('{"video_fps": 10, "stereo": true}')
     with pytest.raises(DrivingError, match="'stereo', which this version does not know"):
         Preprocessing.read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["", "video_"])
+def test_least_pixels_above_most_pixels_are_refused(kind):
+    with pytest.raises(DrivingError, match=f"--{kind}min_pixels 4096 is above --{kind}max_pixels 1024"):
+        Preprocessing(**{f"{kind}min_pixels": 4096, f"{kind}max_pixels": 1024})

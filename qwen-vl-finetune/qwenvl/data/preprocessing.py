@@ -61,10 +61,14 @@ class Preprocessing:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DrivingError(f"--{name} {value} must be above 0")
-        if self.video_min_frames > self.video_max_frames:
-            raise DrivingError(
-                f"--video_min_frames {self.video_min_frames} is above --video_max_frames {self.video_max_frames}"
-            )
+        for low, high in (
+            ("video_min_frames", "video_max_frames"),
+            ("video_min_pixels", "video_max_pixels"),
+            ("min_pixels", "max_pixels"),
+        ):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                raise DrivingError(f"--{low} {least} is above --{high} {most}")
 
     @property
     def frame_pixels(self) -> int | None:

@@ -19,6 +19,7 @@ import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.foreign_flags import check_foreign, check_without_effect
 from qwenvl.train.limits import check_limits
 from qwenvl.train.quantised import check_bitsandbytes
 from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
@@ -161,7 +162,9 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     notes += machine_notes
     model.attn_implementation = model.attn_implementation or attn_implementation
     check_arguments(model, data, run)
+    check_without_effect(model, data, run)
     check_limits(run, trains_vision=model.tune_mm_vision)
+    check_foreign(run, {name for name, _ in split_flags(argv)})
     return TrainPlan(model, data, run, tuple(notes))
 
 

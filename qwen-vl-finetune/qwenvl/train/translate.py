@@ -14,6 +14,20 @@ from driving.errors import DrivingError
 from driving.option_values import parse_pixels
 
 PIXEL_FLAGS = ("max_pixels", "min_pixels", "video_max_pixels", "video_min_pixels", "video_frame_pixels")
+# What transformers 5 calls otherwise, and what it no longer has because nothing needs to be said any more.
+RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "no_cuda": "use_cpu",
+    "overwrite_output_dir": "overwrite_output",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+}
+GONE = {
+    "fp16_backend": "torch's own is used",
+    "half_precision_backend": "torch's own is used",
+    "include_tokens_per_second": "the log always says them",
+    "use_mps_device": "the device is found",
+}
 YES = ("true", "1", "yes")
 
 
@@ -31,10 +45,15 @@ def translate_argv(argv: list[str]) -> tuple[list[str], list[str]]:
             name, values = "warmup_steps", [value]
             if not _is_share(value):
                 raise DrivingError(f"--warmup_ratio {value} is not a share below 1; --warmup_steps counts steps")
-        elif name == "evaluation_strategy":
-            name = "eval_strategy"
-        elif name in ("no_cuda", "overwrite_output_dir"):
-            name = {"no_cuda": "use_cpu", "overwrite_output_dir": "overwrite_output"}[name]
+        elif name in RENAMED:
+            name = RENAMED[name]
+        elif name == "adafactor":
+            if value.lower() not in YES:
+                continue
+            name, values = "optim", ["adafactor"]
+        elif name in GONE:
+            notes.append(f"--{name} {value} is gone from transformers; {GONE[name]}")
+            continue
         elif name == "logging_dir":
             os.environ["TENSORBOARD_LOGGING_DIR"] = value
             notes.append(f"--logging_dir {value} is where TensorBoard files go (TENSORBOARD_LOGGING_DIR)")
