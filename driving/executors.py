@@ -36,7 +36,7 @@ def run_jobs(
 
     Args:
         forked: workers are copies of this process: what `function` holds (a loaded tokenizer, a long list) need not be
-            sent, and need not be picklable. They inherit every lock that is held now.
+            sent, and need not be picklable.
 
     Raises:
         DrivingError: A worker was killed from outside.
@@ -45,8 +45,7 @@ def run_jobs(
     if workers <= 1:
         yield from map(function, jobs)
         return
-    # Fresh processes where nothing speaks against it: a fork inherits the lock on the output folder, and holds it for a
-    # moment longer than a parent that is killed.
+    # Fresh processes where nothing speaks against it: a fork of a process with threads may inherit a lock half taken.
     context = multiprocessing.get_context("fork" if forked else "spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(function,))
     try:

@@ -312,7 +312,24 @@ def _lock(folder: Path) -> Iterator[None]:
             raise LedgerError(
                 f"another run is writing {folder}; wait for it, or choose another output folder"
             ) from None
-        yield
+        _held_locks.add(handle)
+        try:
+            yield
+        finally:
+            _held_locks.discard(handle)
+
+
+_held_locks: set[IO] = set()
+
+
+def _let_go_of_locks() -> None:
+    """In a fork: a worker must not hold its parent's lock, or it would outlive a parent that is killed."""
+    for handle in _held_locks:
+        handle.close()
+    _held_locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_of_locks)
 
 
 def _explain_unwritable(folder: Path, error: OSError) -> LedgerError:

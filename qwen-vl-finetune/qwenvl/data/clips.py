@@ -9,6 +9,7 @@ Whatever counts tokens uses the plans, whatever shows pixels the clips: both kno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -94,7 +95,6 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
     from video_io.clips import plan_clip
     from video_io.decode import check_indices
     from video_io.pictures import list_pictures
-    from video_io.probe import probe_video
 
     if path.is_dir():
         address = VideoAddress(str(path), frames=list_pictures(path))
@@ -102,7 +102,8 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
             raise VideoError(f"{path} is a folder without pictures (.png, .jpg)")
     else:
         address = VideoAddress(str(path), record.get("member") or "")
-    info = probe_video(address)
+    status = path.stat()
+    info = _probe(address, status.st_size, status.st_mtime_ns)
     start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")
     num_recorded, duration_s = _measure_clip(info.num_frames, info.fps_median, record, preprocessing.video_fps)
     num_frames = plan_num_frames(num_recorded, duration_s, preprocessing)
@@ -122,6 +123,14 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
         )
     size = plan_video_size(info.height, info.width, num_frames, preprocessing)
     return ClipPlan(address, info, np.asarray(indices), size, clip_fps)
+
+
+@lru_cache(maxsize=16)
+def _probe(address: VideoAddress, num_bytes: int, changed_ns: int) -> VideoInfo:
+    """Headers are kept for a while: the seconds of one recording stand one after the other in a training JSON."""
+    from video_io.probe import probe_video
+
+    return probe_video(address)
 
 
 def _measure_clip(num_frames: int, fps_median: float, record: Record, fps: float) -> tuple[int, float]:

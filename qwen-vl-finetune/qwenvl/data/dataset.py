@@ -102,40 +102,61 @@ def build_inputs(
     *,
     with_answer: bool,
     clips: Sequence[Clip] | None = None,
+    images: Sequence[np.ndarray] | None = None,
     folders: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """One sample, as training sees it (`with_answer`) or up to where generation begins.
 
     Args:
         clips: the videos' frames, where they were read (or altered) before; None reads them.
+        images: the same of still images, each (1, H, W, 3) uint8.
         folders: where relative paths are looked for.
 
     Raises:
         RecordError, VideoError: The reason why the record cannot be used.
     """
-    import torch
-
     if clips is None:
         clips = read_clips(record, preprocessing, folders)
-    images = read_images(record, preprocessing, processor, folders)
+    if images is None:
+        images = read_images(record, preprocessing, processor, folders)
     videos = [(*clip.frames.shape[:3], clip.fps) for clip in clips]
     tokens = tokenize_record(record, processor, videos, [image.shape[1:3] for image in images], with_answer=with_answer)
+    columns = [np.array(column) for column in (tokens.input_ids, tokens.labels, tokens.mm_token_type_ids)]
+    return build_sample(record, columns, clips, images, processor)
+
+
+def build_sample(
+    record: Record,
+    columns: Sequence[np.ndarray],
+    clips: Sequence[Clip],
+    images: Sequence[np.ndarray],
+    processor: Any,
+) -> dict[str, Any]:
+    """Put a sample together from its tokens and its frames, and count the positions.
+
+    Args:
+        columns: input_ids, labels and mm_token_type_ids, each (L,) int64.
+        images: each (1, H, W, 3) uint8.
+    """
+    import torch
+
+    input_ids, labels, kinds = map(torch.from_numpy, columns)
     settings = processor.video_processor
     image_grids, video_grids = (
         [plan_grid(*frames.shape[:3], settings) for frames in kind]
         for kind in (images, [clip.frames for clip in clips])
     )
-    positions = plan_positions(tokens.mm_token_type_ids, image_grids, video_grids, settings.merge_size)
+    positions = plan_positions(columns[2], image_grids, video_grids, settings.merge_size)
     return {
         "id": record_name(record),
         "group": str(record.get("group", record_name(record))),
-        "input_ids": torch.tensor(tokens.input_ids),
-        "labels": torch.tensor(tokens.labels),
-        "mm_token_type_ids": torch.tensor(tokens.mm_token_type_ids),
+        "input_ids": input_ids,
+        "labels": labels,
+        "mm_token_type_ids": kinds,
         "position_ids": torch.from_numpy(positions),
         "video_fps": [clip.fps for clip in clips],
         "videos": [torch.from_numpy(np.ascontiguousarray(clip.frames)) for clip in clips],
-        "images": [torch.from_numpy(np.array(image)) for image in images],
+        "images": [torch.from_numpy(np.require(image, requirements="CW")) for image in images],
     }
 
 

@@ -17,9 +17,22 @@ from typing import Any
 
 from driving.records import MEDIA, media_paths
 from qwenvl.data.clips import Record, find_media
+from qwenvl.data.dataset import tokenize_record
 from qwenvl.data.preprocessing import Preprocessing
 
 HASH_BYTES = 16
+EXAMPLE = {
+    "id": "example",
+    "video": "a.mp4",
+    "image": "a.png",
+    "conversations": [
+        {"from": "system", "value": "You drive."},
+        {"from": "human", "value": "<video>\n<image>\nWhere to?"},
+        {"from": "gpt", "value": "[(12.3, -0.0042)]"},
+        {"from": "human", "value": "And then?"},
+        {"from": "gpt", "value": "Left."},
+    ],
+}
 FRAME_KEYS = (*MEDIA, "member", "video_start", "video_end", "frame_indices")  # of a record: which pixels it shows
 # What decides frames and tokens; the rest of a Preprocessing is told about the data, not asked of it.
 PIXEL_RULES = (
@@ -35,16 +48,16 @@ def identify_rendering(preprocessing: Preprocessing, processor: Any) -> dict[str
 
 @lru_cache(maxsize=8)
 def _identify_processor(processor: Any) -> dict[str, Any]:
-    import transformers
-
+    """Tokenizer and template, and how this version of the library renders a conversation with each kind of media."""
     vocabulary = processor.tokenizer.backend_tokenizer.to_str()
     pictures = processor.image_processor
+    side = processor.video_processor.patch_size * processor.video_processor.merge_size
+    tokens = tokenize_record(EXAMPLE, processor, [(4, side, side, 2.0)], [(side, side)], with_answer=True)
     return {
+        "image_size": [pictures.size["shortest_edge"], pictures.size["longest_edge"]],
         "tokenizer": hash_text(vocabulary),
         "chat_template": hash_text(str(processor.chat_template)),
-        "image_size": [pictures.size["shortest_edge"], pictures.size["longest_edge"]],
-        "processor": type(processor).__name__,
-        "transformers": transformers.__version__,
+        "prompt": hash_text(f"{tokens.input_ids} {tokens.labels} {tokens.mm_token_type_ids}"),
     }
 
 
