@@ -42,6 +42,8 @@ class QwenEngine:
         self.model, self.processor, self.preprocessing = model, processor, preprocessing
         self.folders, self.device = list(folders), device
         self.max_new_tokens = 512
+        self.prepared: Any = None
+        self.entries: dict[str, Any] = {}  # of the prepared cache, by the hash of the frames they hold
         self.end_tokens = find_end_tokens(model, processor.tokenizer)
 
     def describe(self) -> dict[str, Any]:
@@ -54,9 +56,25 @@ class QwenEngine:
             "device": self.device,
         }
 
+    def use_prepared(self, folder: Path, records: Sequence[Record]) -> None:
+        """Read the videos of these records from a prepared cache from now on.
+
+        Raises:
+            DrivingError: It was made with other pixels, or lacks one of them, or a file has changed since.
+        """
+        from qwenvl.data.prepared import PreparedCache
+
+        prepared = PreparedCache.read(folder)
+        prepared.check_pixels(self.preprocessing)
+        self.entries = prepared.find_clips(records, [self.folders] * len(records))
+        self.prepared = prepared
+
     def read(self, record: Record) -> list[Any]:
         from qwenvl.data.dataset import read_clips
+        from qwenvl.data.identity import hash_frames
 
+        if self.prepared is not None:
+            return self.prepared.read_clips(self.entries[hash_frames(record)])
         return read_clips(record, self.preprocessing, self.folders)
 
     def prepare(self, record: Record, clips: list[Any]) -> Any:

@@ -60,6 +60,9 @@ class EvaluateOptions:
     train_truth: Path | None = option(
         None, help="truth.parquet whose train rows give the training mean; default: the same file"
     )
+    prepared_dir: Path | None = option(
+        None, help="read the frames that scripts/prepare_cache.py wrote there; default: decode the videos"
+    )
     batch_size: int = option(16, parse=whole_number(1), help="clips asked at once")
     max_samples: int = option(
         0, parse=parse_count, help="ask about this many rows, spread evenly over the recordings; 0 means all"
@@ -161,6 +164,8 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
         has_preprocessing=planned.checkpoint.preprocessing is not None,
         dataset=planned.dataset,
     )
+    if options.prepared_dir is not None:
+        engine.use_prepared(options.prepared_dir, planned.job.records)
     change = find_prompt_change(engine.preprocessing, engine.processor)
     if change and not options.force:
         raise DrivingError(f"{change}, or pass --force")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -161,3 +162,27 @@ def test_ctrl_c_ends_in_one_line_and_the_same_command_answers_the_rest(tiny_mode
     assert evaluate.main(command(stopped)) == 0
     assert evaluate.main(command(tmp_path / "whole")) == 0
     assert (stopped / "predictions.jsonl").read_bytes() == (tmp_path / "whole" / "predictions.jsonl").read_bytes()
+
+
+@pytest.mark.needs_torch
+def test_frames_are_read_from_a_prepared_cache(engine, drawn_dataset, tiny_model, tmp_path, monkeypatch):
+
+    from qwenvl.prepare_cache import PrepareCacheOptions, run
+
+    folder = tmp_path / "prepared"
+    options = {"dataset_use": str(drawn_dataset.test_data), "output_dir": folder, "workers": 1}
+    run(PrepareCacheOptions(str(tiny_model), video_fps=10.0, **options))
+    records = json.loads(drawn_dataset.test_data.read_text())
+    decoded = [engine.read(record) for record in records]
+    engine.use_prepared(folder, records)
+    monkeypatch.setattr("video_io.decode.iter_decoded", None)
+    for record, (clip,) in zip(records, decoded, strict=True):
+        (read,) = engine.read(record)
+        assert np.array_equal(read.frames, clip.frames) and read.fps == clip.fps
+        as_taught = engine.prepare(record, [clip])
+        assert np.array_equal(engine.prepare(record, [read])["videos"][0], as_taught["videos"][0])
+    with pytest.raises(DrivingError, match="does not hold 1 of 1 rows: other is new"):
+        engine.use_prepared(folder, [{**records[0], "id": "other", "video_start": 0.5, "video_end": 0.9}])
+    engine.preprocessing = dataclasses.replace(engine.preprocessing, video_fps=5.0)
+    with pytest.raises(DrivingError, match="prepared with video_fps = 10.0, this run has 5.0"):
+        engine.use_prepared(folder, records)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from qwenvl.data.labels import TokenizedConversation, tokenize_conversation
 from qwenvl.data.pixels import plan_grid, render_image_block, render_video_block
 from qwenvl.data.positions import plan_positions
 from qwenvl.data.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from qwenvl.data.prepared import PreparedCache
+    from qwenvl.data.shards import Entry
 
 
 class BadSample(NamedTuple):
@@ -68,15 +72,15 @@ def read_records(path: Path) -> list[Record]:
     return [row if "id" in row else {"id": f"{path.stem}:{index}", **row} for index, row in enumerate(rows)]
 
 
-def check_static(record: Record, folders: Sequence[Path]) -> None:
-    """What can be known without decoding: the record's shape, and that its files are there.
+def check_static(record: Record, folders: Sequence[Path] | None) -> None:
+    """What can be known without decoding: the record's shape, and that its files are there (None: they need not be).
 
     Raises:
         RecordError, VideoError: The reason, for the ledger.
     """
     check_record(record)
     _check_window(record)
-    for kind in ("video", "image"):
+    for kind in ("video", "image") if folders is not None else ():
         for path in media_paths(record, kind):
             find_media(path, folders)
 
@@ -210,12 +214,33 @@ class DrivingDataset:
         self.model_max_length = model_max_length
         self.cache = cache
         self.guard = guard
+        self.prepared: PreparedCache | None = None
+        self.entries: list[Entry] = []  # of the prepared cache, one a row
 
     def __len__(self) -> int:
         return len(self.records)
 
+    def use_prepared(self, prepared: PreparedCache) -> None:
+        """Read every row from a prepared cache from now on; nothing is decoded or tokenized.
+
+        Raises:
+            DrivingError: It was made with other settings, or lacks a row, or a file has changed since.
+        """
+        prepared.check_rendering(self.preprocessing, self.processor)
+        self.entries = prepared.find_rows(self.records, self.folders)
+        self.prepared = prepared
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        self.records = [self.records[row] for row in rows]
+        self.folders = [self.folders[row] for row in rows]
+        if self.prepared is not None:
+            self.entries = [self.entries[row] for row in rows]
+
     def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
         record = self.records[index]
+        if self.prepared is not None:
+            return self._read_prepared(index, self.prepared)
         try:
             clip = self.cache.read(index) if self.cache is not None else None
             read = self.guard.read if self.guard is not None else read_clips
@@ -237,6 +262,14 @@ class DrivingDataset:
         if reason := explain_too_long(len(sample["input_ids"]), self.model_max_length):
             return BadSample(sample["id"], reason)
         return sample
+
+    def _read_prepared(self, index: int, prepared: PreparedCache) -> dict[str, Any] | BadSample:
+        record, entry = self.records[index], self.entries[index]
+        reason = entry.reason or explain_too_long(entry.counts[0], self.model_max_length)
+        if reason:
+            return BadSample(record_name(record), reason)
+        columns = prepared.read_tokens(entry)
+        return build_sample(record, columns, prepared.read_clips(entry), prepared.read_images(entry), self.processor)
 
 
 def explain_too_long(num_tokens: int, model_max_length: int) -> str:

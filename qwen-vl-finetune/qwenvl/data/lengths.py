@@ -67,6 +67,9 @@ def measure_rows(
         kept_in: a file of earlier counts (`find_kept_lengths`): rows that did not change are not read again, and
             the file is written anew where any did.
     """
+    if dataset.prepared is not None:
+        counts = np.array([entry.counts for entry in dataset.entries], dtype=np.int64).reshape(-1, 3)
+        return _judge_lengths(dataset, counts, [entry.reason for entry in dataset.entries])
     keys = [_hash_inputs(record, folders) for record, folders in zip(dataset.records, dataset.folders, strict=True)]
     rendering = hash_text(json.dumps(identify_rendering(dataset.preprocessing, dataset.processor)))
     known = _read_kept(kept_in, rendering) if kept_in is not None else {}
@@ -83,9 +86,14 @@ def measure_rows(
     if kept_in is not None and waiting.keys() - reasons.keys():
         _write_kept(kept_in, rendering, {key: known[key] for key in keys if key in known})
     counts = np.array([known.get(key, (0, 0, 0)) for key in keys], dtype=np.int64).reshape(-1, 3)
+    return _judge_lengths(dataset, counts, [reasons.get(key, "") for key in keys])
+
+
+def _judge_lengths(dataset: DrivingDataset, counts: np.ndarray, reasons: list[str]) -> tuple[Lengths, list[Skip]]:
+    """Lengths from counts (N, 3), and Skips where there is a reason or a sample is too long."""
     skips: dict[str, Skip] = {}
-    for index, key in enumerate(keys):
-        reason = reasons.get(key) or explain_too_long(int(counts[index, 0]), dataset.model_max_length)
+    for index, found in enumerate(reasons):
+        reason = found or explain_too_long(int(counts[index, 0]), dataset.model_max_length)
         if reason:
             counts[index] = 0
             name = record_name(dataset.records[index])

@@ -19,7 +19,7 @@ import numpy as np
 
 from driving.errors import DrivingError, VideoError
 from driving.ledger import MANIFEST_NAME, PLAN_NAME, check_whole, read_manifest
-from driving.records import record_name
+from driving.records import MEDIA, media_paths, record_name
 from qwenvl.data.clips import Record, find_media
 from qwenvl.data.frame_cache import Clip
 from qwenvl.data.identity import PIXEL_RULES, hash_frames, hash_row, identify_media, identify_rendering
@@ -109,11 +109,13 @@ class PreparedCache:
             known[getattr(entry, by)].append(entry)
         found, lacking = [], []
         for record, where in zip(records, folders, strict=True):
-            candidates = known.get(hash_record(record), [])
-            chosen = next((entry for entry in candidates if not find_change(entry, where)), None)
+            key = hash_record(record)
+            changes = [(find_change(entry, where), entry) for entry in known.get(key, ())]
+            chosen = next((entry for change, entry in changes if not change), None)
+            if chosen is None and not changes:
+                chosen = _note_absent(record, where, key)
             if chosen is None:
-                change = find_change(candidates[-1], where) if candidates else f"{record_name(record)} is new"
-                lacking.append(change)
+                lacking.append(changes[-1][0] if changes else f"{record_name(record)} is new")
             else:
                 found.append(chosen)
         if lacking:
@@ -127,7 +129,13 @@ class PreparedCache:
         return self._maps.read_tokens(entry)
 
     def read_clips(self, entry: Entry) -> list[Clip]:
-        """The videos of a row, as views of the mapped files."""
+        """The videos of a row, as views of the mapped files.
+
+        Raises:
+            VideoError: The row could not be used when it was prepared.
+        """
+        if entry.reason:
+            raise VideoError(entry.reason)
         return [Clip(self._read(entry, one), one.fps) for one in entry.media if one.kind == "video"]
 
     def read_images(self, entry: Entry) -> list[np.ndarray]:
@@ -136,6 +144,17 @@ class PreparedCache:
 
     def _read(self, entry: Entry, media: StoredMedia) -> np.ndarray:
         return self._maps.read_frames(entry.shard, media)
+
+
+def _note_absent(record: Record, folders: Sequence[Path], key: str) -> Entry | None:
+    """A row that was not prepared because its files are not there is a bad sample, as it is without a cache."""
+    try:
+        for kind in MEDIA:
+            for name in media_paths(record, kind):
+                find_media(name, folders)
+    except VideoError as error:
+        return Entry(key, key, "", reason=str(error))
+    return None
 
 
 def find_change(entry: Entry, folders: Sequence[Path]) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 
 from driving.errors import DrivingError
 from driving.executors import run_jobs
-from qwenvl.data.clips import plan_clips, plan_images
+from qwenvl.data.clips import plan_clips, plan_images, read_clips
 from qwenvl.data.dataset import DrivingDataset, tokenize_record
+from qwenvl.data.decode_guard import DecodeGuard
 from qwenvl.data.identity import hash_frames
-from qwenvl.data.shards import SHARD_BYTES, count_stored_bytes, write_shard
+from qwenvl.data.shards import SHARD_BYTES, count_stored_bytes, remove_halves, write_shard
 
 GB = 1e9
 SPARE_BYTES = 10**9  # what a disk must have left over
@@ -34,9 +35,7 @@ def fill(folder: Path, dataset: DrivingDataset, missing: list[int], num_workers:
     Raises:
         DrivingError: The disk is too small, or is full before the end.
     """
-    for path in folder.glob("shard-*.bin"):
-        if not path.with_suffix(".json").exists():
-            path.unlink()  # its run was killed before it described it
+    remove_halves(folder)
     groups = _plan_groups(dataset, missing, num_workers)
     needed = sum(num_bytes for _, num_bytes in groups)
     free = shutil.disk_usage(folder).free
@@ -122,7 +121,11 @@ def _write_job(folder: Path, dataset: DrivingDataset, counter: Any, job: tuple[s
         with counter.get_lock():
             counter.value += 1
 
-    write_shard(folder, name, rows, dataset.processor, dataset.preprocessing, note_row)
+    guard = DecodeGuard(read_clips)
+    try:
+        write_shard(folder, name, rows, dataset.processor, dataset.preprocessing, note_row, guard.read)
+    finally:
+        guard.stop()
 
 
 def _use_one_thread() -> None:

@@ -46,6 +46,7 @@ class Rows:
         kept = [index for index, record in enumerate(self.records) if record_name(record) not in bad]
         self.records = [self.records[index] for index in kept]
         self.folders = [self.folders[index] for index in kept]
+        self.names = [self.names[index] for index in kept]
         self.skips += skips
 
     @property
@@ -54,8 +55,11 @@ class Rows:
         return sorted({str(record.get("group", record_name(record))) for record in self.records})
 
 
-def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
+def load_rows(uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True) -> Rows:
     """Read, sample and check the rows of all datasets.
+
+    Args:
+        check_files: skip rows whose files are not there; a prepared cache can do without them.
 
     Raises:
         RecordError: A training JSON cannot be read, answers are asked for in two formats, or no row is usable.
@@ -82,7 +86,7 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
         for index in chosen:
             record = records[index]
             if index not in verdicts:
-                verdicts[index] = _judge(record, folders)
+                verdicts[index] = _judge(record, folders if check_files else None)
                 if verdicts[index] is not None:
                     rows.skips.append(verdicts[index])
             if verdicts[index] is None:
@@ -95,7 +99,7 @@ def load_rows(uses: Sequence[DatasetUse], seed: int) -> Rows:
     return rows
 
 
-def _judge(record: Record, folders: Sequence[Path]) -> Skip | None:
+def _judge(record: Record, folders: Sequence[Path] | None) -> Skip | None:
     try:
         check_static(record, folders)
     except DrivingError as error:

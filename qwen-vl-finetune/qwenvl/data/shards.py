@@ -27,6 +27,8 @@ from driving.ledger import write_atomically, write_json
 from driving.records import media_paths
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.dataset import tokenize_record
+from qwenvl.data.decode_guard import DecodeHangError
+from qwenvl.data.frame_cache import Clip
 from qwenvl.data.identity import HASH_BYTES, hash_frames, hash_row, identify_media
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.preprocessing import Preprocessing
@@ -109,20 +111,23 @@ def write_shard(
     processor: Any,
     preprocessing: Preprocessing,
     note_row: Callable[[], None] = lambda: None,
+    read: Callable[..., list[Clip]] = read_clips,
 ) -> None:
     """Decode and tokenize rows into one shard; a row that cannot be used leaves an Entry with the reason.
 
     Args:
+        read: as `read_clips`, which it may call in a process that can be killed.
         note_row: called after each row, for a progress bar.
 
     Raises:
         LedgerError: The disk is full.
+        DecodeHangError: A file's decoding does not end.
     """
     entries = []
     shared: dict[Any, tuple[StoredMedia, ...]] = {}  # rows that ask different questions about one clip
     with write_atomically(folder / f"{name}.bin") as file:
         for record, folders in rows:
-            entries.append(_write_row(file, record, folders, processor, preprocessing, shared))
+            entries.append(_write_row(file, record, folders, processor, preprocessing, shared, read))
             note_row()
         num_bytes = file.tell()
     values = [entry.to_json() for entry in entries]
@@ -136,6 +141,7 @@ def _write_row(
     processor: Any,
     preprocessing: Preprocessing,
     shared: dict[Any, tuple[StoredMedia, ...]],
+    read: Callable[..., list[Clip]],
 ) -> Entry:
     empty = Entry(hash_row(record), hash_frames(record), "")
     try:
@@ -147,7 +153,7 @@ def _write_row(
     key = (empty.frames, *files)
     try:
         if key not in shared:
-            clips = read_clips(record, preprocessing, folders)
+            clips = read(record, preprocessing, folders)
             pictures = [(clip.frames, clip.fps) for clip in clips]
             pictures += [(image, 0.0) for image in read_images(record, preprocessing, processor, folders)]
             shapes = [(frames.shape[:3], fps) for frames, fps in pictures]
@@ -158,6 +164,8 @@ def _write_row(
             )
         else:
             tokens = _tokenize(record, processor, [(one.shape, one.fps) for one in shared[key]])
+    except DecodeHangError:
+        raise
     except DrivingError as error:
         unread = tuple(StoredMedia(*origin, 0, (0, 0, 0), 0.0) for origin in files)
         return dataclasses.replace(empty, media=unread, reason=str(error))
@@ -223,18 +231,30 @@ def read_shards(folder: Path) -> list[Entry]:
     Raises:
         LedgerError: A description of a shard is damaged.
     """
-    entries = []
-    for path in sorted(Path(folder).glob("shard-*.json")):
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            found = [Entry.parse(path.stem, values) for values in held["entries"]]
-            num_bytes = held["bytes"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise LedgerError(f"{path} is damaged ({error!r}); remove it, and run prepare_cache.py again") from error
-        data = path.with_suffix(".bin")
-        if data.is_file() and data.stat().st_size == num_bytes:
-            entries += found
-    return entries
+    return [entry for path in sorted(Path(folder).glob("shard-*.json")) for entry in _read_shard(path)]
+
+
+def _read_shard(path: Path) -> list[Entry]:
+    """What a description says; nothing where its data are not those that it describes."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        entries = [Entry.parse(path.stem, values) for values in held["entries"]]
+        num_bytes = held["bytes"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise LedgerError(f"{path} is damaged ({error!r}); remove it, run scripts/prepare_cache.py again") from error
+    data = path.with_suffix(".bin")
+    return entries if data.is_file() and data.stat().st_size == num_bytes else []
+
+
+def remove_halves(folder: Path) -> None:
+    """Delete data without description (their run was killed between the two) and descriptions without data."""
+    for data in folder.glob("shard-*.bin"):
+        if not data.with_suffix(".json").exists():
+            data.unlink()
+    for path in folder.glob("shard-*.json"):
+        if not _read_shard(path):
+            path.with_suffix(".bin").unlink(missing_ok=True)
+            path.unlink()
 
 
 class ShardMaps:

@@ -88,6 +88,11 @@ class DataArguments:
         default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
     )
 
+    prepared_dir: str = field(
+        default="",
+        metadata={"help": "read tokens and frames that prepare_cache.py wrote there, decode nothing"},
+    )
+
     @property
     def is_flat(self) -> bool:
         """Whether the samples of a batch share one row."""

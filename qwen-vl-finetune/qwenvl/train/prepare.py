@@ -20,6 +20,7 @@ from qwenvl.data.decode_guard import DecodeGuard
 from qwenvl.data.frame_cache import FrameCache
 from qwenvl.data.packing import hash_lengths
 from qwenvl.data.pixels import set_processor_budget
+from qwenvl.data.prepared import PreparedCache
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.train import loading
@@ -73,6 +74,8 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
     dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
     if plan.data.decode_limit_s > 0:
         dataset.guard = DecodeGuard(read_clips, plan.data.decode_limit_s)
+    if plan.data.prepared_dir:
+        dataset.use_prepared(PreparedCache.read(Path(plan.data.prepared_dir)))
     lengths = None
     if plan.data.data_packing or plan.run.group_by_length:
         lengths = _measure(plan, rows, dataset)
@@ -105,7 +108,7 @@ def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
         if not kept:
             raise DrivingError(f"none of {len(rows.records):,} rows can be used; the first: {skips[0].reason}")
         rows.drop(skips)
-        dataset.records, dataset.folders = rows.records, rows.folders
+        dataset.take(kept)
         lengths = lengths.take(kept)
     return lengths
 
@@ -178,7 +181,7 @@ def _set_budget(plan: TrainPlan, processor: Any, sample: dict[str, Any], factor_
 def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:
     """Memory for the decoded frames: where asked for, or where they fit and are needed more than once."""
     wanted = plan.data.cache_frames.lower()
-    if wanted == "false" or len(sample["videos"]) != 1:
+    if plan.data.prepared_dir or wanted == "false" or len(sample["videos"]) != 1:
         return None
     shape = tuple(sample["videos"][0].shape)
     needed = FrameCache.count_bytes(num_rows, shape)

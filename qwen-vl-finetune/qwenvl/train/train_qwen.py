@@ -47,7 +47,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     uses = parse_dataset_use(plan.data.dataset_use)
     loading.check_model_folder(plan.model.model_name_or_path)
     base = _resolve_base(plan)
-    rows = load_rows(uses, plan.run.seed)
+    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir)
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
     data = prepare_data(plan, rows, base)
     identity = plan_identity(plan, base.identity, hashes, data.hash)
