@@ -190,5 +190,5 @@ def test_a_sample_that_does_not_fit_goes_to_the_ledger_and_is_never_cut(processo
     limit = num_tokens - num_missing
     bad = DrivingDataset(rows, folders, processor, Preprocessing(video_fps=10.0), limit)[0]
     assert bad == BadSample(
-        "clip00_seg_00", f"{num_tokens} tokens do not fit --model_max_length {limit}; a cut sample lies"
+        "clip00_seg_00", f"{num_tokens} tokens do not fit --model_max_length {limit}; a cut sample lies", row=0
     )

@@ -11,7 +11,8 @@ what is asked is what was taught. T = frames, H x W = frame size in px, L = toke
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +39,7 @@ class BadSample(NamedTuple):
     id: str
     reason: str
     stops_run: bool = False  # no fault of this row alone: skipping it would skip them all, one after the other
+    row: int = -1  # its place in the dataset: two rows may have one id
 
 
 def read_records(path: Path) -> list[Record]:
@@ -216,6 +218,8 @@ class DrivingDataset:
         self.guard = guard
         self.prepared: PreparedCache | None = None
         self.entries: list[Entry] = []  # of the prepared cache, one a row
+        # Shared with the workers, which are forked: what the training process skips they skip from then on.
+        self._skipped = np.frombuffer(mmap.mmap(-1, max(1, len(records))), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -237,8 +241,14 @@ class DrivingDataset:
         if self.prepared is not None:
             self.entries = [self.entries[row] for row in rows]
 
+    def skip_rows(self, indices: Iterable[int]) -> None:
+        """Pass these rows over from now on, without another look at their files."""
+        self._skipped[list(indices)] = 1
+
     def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
         record = self.records[index]
+        if self._skipped[index]:
+            return BadSample(record_name(record), "skipped before", row=index)
         if self.prepared is not None:
             return self._read_prepared(index, self.prepared)
         try:
@@ -256,18 +266,18 @@ class DrivingDataset:
                 folders=self.folders[index],
             )
         except DecodeHangError as error:
-            return BadSample(record_name(record), str(error), stops_run=True)
+            return BadSample(record_name(record), str(error), stops_run=True, row=index)
         except DrivingError as error:
-            return BadSample(record_name(record), str(error))
+            return BadSample(record_name(record), str(error), row=index)
         if reason := explain_too_long(len(sample["input_ids"]), self.model_max_length):
-            return BadSample(sample["id"], reason)
+            return BadSample(sample["id"], reason, row=index)
         return sample
 
     def _read_prepared(self, index: int, prepared: PreparedCache) -> dict[str, Any] | BadSample:
         record, entry = self.records[index], self.entries[index]
         reason = entry.reason or explain_too_long(entry.counts[0], self.model_max_length)
         if reason:
-            return BadSample(record_name(record), reason)
+            return BadSample(record_name(record), reason, row=index)
         columns = prepared.read_tokens(entry)
         return build_sample(record, columns, prepared.read_clips(entry), prepared.read_images(entry), self.processor)
 

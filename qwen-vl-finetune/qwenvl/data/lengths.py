@@ -32,6 +32,7 @@ from qwenvl.data.labels import IGNORED
 if TYPE_CHECKING:
     from qwenvl.data.preprocessing import Preprocessing
 
+MEASURE_STAGE = "measure"
 ROWS_A_JOB = 64
 SHOW_AFTER_S = 2.0  # a progress bar that is gone at once only disturbs
 Counts = tuple[int, int, int]
@@ -97,7 +98,7 @@ def _judge_lengths(dataset: DrivingDataset, counts: np.ndarray, reasons: list[st
         if reason:
             counts[index] = 0
             name = record_name(dataset.records[index])
-            skips[name] = Skip(name, "measure", reason)
+            skips[name] = Skip(name, MEASURE_STAGE, reason)
     return Lengths(*(np.ascontiguousarray(column) for column in counts.T)), list(skips.values())
 
 

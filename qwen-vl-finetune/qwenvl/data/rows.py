@@ -18,6 +18,7 @@ from qwenvl.data import DatasetUse, choose_rows
 from qwenvl.data.dataset import Record, check_static, read_records
 
 DATASET_FILE = "dataset.json"
+CHECK_STAGE = "check"
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Rows:
         answer_format: the datasets' AnswerFormat as JSON values; None where they have none.
         num_by_name: rows taken of each dataset.
         names_with_format: the datasets that have that answer_format.
+        settled: what the run that is continued has skipped; None where none is.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -39,6 +41,7 @@ class Rows:
     answer_format: dict[str, Any] | None = None
     num_by_name: dict[str, int] = field(default_factory=dict)
     names_with_format: set[str] = field(default_factory=set)
+    settled: list[Skip] | None = None
 
     def drop(self, skips: Sequence[Skip]) -> None:
         """Move rows to the skips, by id."""
@@ -55,16 +58,25 @@ class Rows:
         return sorted({str(record.get("group", record_name(record))) for record in self.records})
 
 
-def load_rows(uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True) -> Rows:
+def load_rows(
+    uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True, settled: list[Skip] | None = None
+) -> Rows:
     """Read, sample and check the rows of all datasets.
 
     Args:
         check_files: skip rows whose files are not there; a prepared cache can do without them.
+        settled: what the run that is continued has skipped. Those rows stay out and all others in, whatever became of
+            their files: the order of all rows hangs on it.
 
     Raises:
         RecordError: A training JSON cannot be read, answers are asked for in two formats, or no row is usable.
     """
-    rows = Rows()
+    rows = Rows(settled=settled)
+    decided = {
+        (skip.values.get("dataset"), skip.values.get("row")): skip
+        for skip in settled or ()
+        if skip.stage == CHECK_STAGE
+    }
     first_with_format = ""
     verdicts: dict[int, Skip | None] = {}
     for use in uses:
@@ -86,7 +98,10 @@ def load_rows(uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True
         for index in chosen:
             record = records[index]
             if index not in verdicts:
-                verdicts[index] = _judge(record, folders if check_files else None)
+                if settled is not None:
+                    verdicts[index] = decided.get((use.name, index))
+                else:
+                    verdicts[index] = _judge(record, folders if check_files else None, use.name, index)
                 if verdicts[index] is not None:
                     rows.skips.append(verdicts[index])
             if verdicts[index] is None:
@@ -99,11 +114,11 @@ def load_rows(uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True
     return rows
 
 
-def _judge(record: Record, folders: Sequence[Path] | None) -> Skip | None:
+def _judge(record: Record, folders: Sequence[Path] | None, name: str, index: int) -> Skip | None:
     try:
         check_static(record, folders)
     except DrivingError as error:
-        return Skip(record_name(record), "check", str(error))
+        return Skip(record_name(record), CHECK_STAGE, str(error), {"dataset": name, "row": index})
     return None
 
 

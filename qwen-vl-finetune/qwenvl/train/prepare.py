@@ -95,13 +95,20 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
 
 def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
     """Lengths of the rows; those that cannot be measured, or do not fit, leave the dataset for the ledger."""
-    from qwenvl.data.lengths import find_kept_lengths, measure_rows
+    from qwenvl.data.lengths import MEASURE_STAGE, find_kept_lengths, measure_rows
 
+    rows.drop([skip for skip in rows.settled or () if skip.stage == MEASURE_STAGE])
+    dataset.records, dataset.folders = rows.records, rows.folders
     with plan.run.main_process_first(desc="measuring"):  # the other processes of this machine read what it found
         kept_in = find_kept_lengths([use.annotation_path for use in parse_dataset_use(plan.data.dataset_use)])
         num_workers = min(os.cpu_count() or 1, MEASURE_WORKERS) if len(dataset) >= MEASURE_ALONE_ROWS else 0
         show_progress = plan.run.process_index == 0 and not plan.run.disable_tqdm
         lengths, skips = measure_rows(dataset, num_workers=num_workers, show_progress=show_progress, kept_in=kept_in)
+    if skips and rows.settled is not None:
+        raise DrivingError(
+            f"{skips[0].id} could be used when {plan.run.output_dir} was begun, and now: {skips[0].reason}; "
+            "put the file back, or start afresh with --overwrite_output True"
+        )
     bad = {skip.id for skip in skips}
     if bad:
         kept = [index for index, record in enumerate(rows.records) if record_name(record) not in bad]

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from driving.errors import DrivingError
-from driving.ledger import write_atomically
+from driving.ledger import LEDGER_NAME, write_atomically
 from qwenvl.train.checkpoints import GROUPS_NAME, MARKER_NAME
 
 # What only a resume needs.
 STATE_FILES = (
-    MARKER_NAME, "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "latest",
+    MARKER_NAME, LEDGER_NAME, "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "latest",
     "zero_to_fp32.py",
 )  # fmt: skip
 

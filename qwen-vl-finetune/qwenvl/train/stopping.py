@@ -1,6 +1,8 @@
 """Being asked to stop: SIGTERM ends the run after the step it is in, with a checkpoint behind it.
 
 SIGTERM on any rank ──flag──▶ end of step: all ranks agree ──▶ checkpoint ──▶ exit code 143, to be continued
+
+The same word at the end of a step says whether any rank skipped a row that the others do not know of.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import signal
 import threading
 from typing import Any
 
-import torch
 import transformers
+
+from qwenvl.train.consensus import Consensus
+from qwenvl.train.skips import SkipBook
 
 STOPPED_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
@@ -23,11 +27,12 @@ class StopOnRequest(transformers.TrainerCallback):
         has_stopped: the run ended before its last step because it was asked to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Consensus, skip_book: SkipBook) -> None:
         self.is_asked = False
         self.has_stopped = False
+        self._ranks = ranks
+        self._skip_book = skip_book
         self._before: Any = None
-        self._group: Any = None
 
     def __enter__(self) -> StopOnRequest:
         if threading.current_thread() is threading.main_thread():  # Python takes signals in no other
@@ -42,21 +47,14 @@ class StopOnRequest(transformers.TrainerCallback):
         self.is_asked = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._agree(args) and state.global_step < state.max_steps:
+        # A rank that stops alone would leave the others waiting.
+        is_asked, has_news = self._ranks.any_of(self.is_asked, self._skip_book.has_news)
+        if has_news:
+            self._skip_book.share(self._ranks)
+        if is_asked and state.global_step < state.max_steps:
             self.has_stopped = True
             control.should_save = True
             control.should_training_stop = True
-
-    def _agree(self, args: Any) -> bool:
-        """Whether any rank was asked: one that stops alone would leave the others waiting."""
-        if args.world_size == 1:
-            return self.is_asked
-        if self._group is None:
-            # Between the hosts: reading an answer back from the GPUs would make every step wait for them.
-            self._group = torch.distributed.new_group(backend="gloo")
-        asked = torch.tensor(int(self.is_asked))
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group)
-        return bool(asked)
 
 
 def outlive_foreign_stop(worker_index: int = 0) -> None:

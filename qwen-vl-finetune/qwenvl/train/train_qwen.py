@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, read_ledger, write_ledger
+from driving.ledger import LEDGER_NAME, Skip, check_bad_fraction, claim_output, read_ledger, write_ledger
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 from qwenvl.train.ranks import run_rank
 
@@ -40,6 +40,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
     from qwenvl.train.prepare import prepare_data, prepare_model, say
     from qwenvl.train.result import read_groups
+    from qwenvl.train.skips import SkipBook, list_known, read_settled
     from qwenvl.train.stopping import STOPPED_CODE
 
     plan = parse_plan(argv, attn_implementation)
@@ -47,7 +48,9 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     uses = parse_dataset_use(plan.data.dataset_use)
     loading.check_model_folder(plan.model.model_name_or_path)
     base = _resolve_base(plan)
-    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir)
+    starts_afresh = plan.run.overwrite_output or plan.run.dry_run
+    settled = None if starts_afresh else read_settled(plan.run)
+    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, settled=settled)
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
     data = prepare_data(plan, rows, base)
     identity = plan_identity(plan, base.identity, hashes, data.hash)
@@ -66,7 +69,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             return 0
         if is_main:
             say_other_steps(plan, total_steps)
-            _open_ledger(output_dir / LEDGER_NAME, rows, plan.data.max_bad_fraction)
+            _open_ledger(output_dir / LEDGER_NAME, rows, list_known(rows), plan.data.max_bad_fraction)
         if plan.run.resume_from_checkpoint:
             asked = Path(plan.run.resume_from_checkpoint)
             resume_from, passed_over = checkpoints.find_asked(asked, identity, base), []
@@ -78,9 +81,16 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say(plan, f"{resume_from} already stands at the last step; its weights are the result")
             summary = _take_result(plan, resume_from)
         else:
+            skip_book = SkipBook(
+                output_dir,
+                data.dataset,
+                list_known(rows),
+                max_bad_fraction=plan.data.max_bad_fraction,
+                writes=is_main,
+            )
             model = prepare_model(plan, rows, data, base)
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
-            summary = _fit(plan, model, data, identity, base, groups, resume_from, callbacks)
+            summary = _fit(plan, model, data, identity, base, groups, skip_book, resume_from, callbacks)
             if summary is None:
                 say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
@@ -102,11 +112,11 @@ def _resolve_base(plan: Any) -> Any:
     return dataclasses.replace(base, load_in_4bit=plan.model.load_in_4bit, precision=plan.model.precision)
 
 
-def _open_ledger(path: Path, rows: Any, max_bad_fraction: float) -> None:
-    """Write what the check of the rows found, beside what an earlier part of this run found while decoding."""
-    earlier = [skip for skip in read_ledger(path) if skip.stage == "load"]
-    skips = list({skip.id: skip for skip in [*earlier, *rows.skips]}.values())
-    write_ledger(path, skips)
+def _open_ledger(path: Path, rows: Any, known: list[Skip], max_bad_fraction: float) -> None:
+    """Write what the checks of the rows found, and what the run that is continued has skipped."""
+    write_ledger(path, known)
+    if rows.settled:
+        print(f"{len(known):,} rows stay skipped as before, mended or not (see {path}); a new run sees them again")
     check_bad_fraction(len(rows.skips), len(rows.records) + len(rows.skips), max_bad_fraction, path)
 
 
@@ -137,12 +147,14 @@ def _fit(
     identity: dict[str, Any],
     base: Any,
     groups: list[str],
+    skip_book: Any,
     resume_from: Any,
     callbacks: Any,
 ) -> dict[str, Any] | None:
     """Train to the end and write the result; returns the run's summary, or None where it was asked to stop before."""
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.base_model import complete_base
+    from qwenvl.train.consensus import Consensus
     from qwenvl.train.prepare import say
     from qwenvl.train.stopping import StopOnRequest
     from qwenvl.train.trainer import DrivingTrainer
@@ -159,12 +171,12 @@ def _fit(
         run_plan=identity,
         base=complete_base(base, plan.run.cache_dir),
         groups=groups,
-        max_bad_fraction=plan.data.max_bad_fraction,
+        skip_book=skip_book,
         callbacks=callbacks,
     )
     if resume_from is not None:
         say(plan, f"continuing from {resume_from}")
-    stopping = StopOnRequest()
+    stopping = StopOnRequest(Consensus(plan.run.world_size), skip_book)
     trainer.add_callback(stopping)
     with bars_on_terminals_only(), stopping:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
@@ -172,7 +184,7 @@ def _fit(
             return None
         trainer.save_result()
     trainer.accelerator.wait_for_everyone()
-    return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(trainer.skips))
+    return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(skip_book.skips))
 
 
 def _agree(value: int, plan: Any) -> int:

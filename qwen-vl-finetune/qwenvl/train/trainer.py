@@ -12,8 +12,6 @@ import torch
 import transformers
 from transformers.trainer_callback import ProgressCallback
 
-from driving.errors import DrivingError
-from driving.ledger import Skip, check_bad_fraction, read_ledger, write_ledger
 from qwenvl.data.collate import collate, to_step_inputs
 from qwenvl.data.dataset import DrivingDataset
 from qwenvl.data.dummies import build_dummy
@@ -27,6 +25,7 @@ from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
 from qwenvl.train.samplers import EpochBatches, EpochLoader
+from qwenvl.train.skips import SkipBook
 from qwenvl.train.stopping import outlive_foreign_stop
 
 
@@ -38,7 +37,7 @@ class DrivingTrainer(transformers.Trainer):
         run_plan: JSON values that must match for a run to be continued.
         base: the weights that it began from.
         groups: recordings (clips, rides) of the rows trained on.
-        ledger_path, skips: samples that could not be used.
+        skip_book: samples that could not be used.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class DrivingTrainer(transformers.Trainer):
         run_plan: dict[str, Any],
         base: BaseModel,
         groups: Sequence[str],
-        max_bad_fraction: float,
+        skip_book: SkipBook,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ) -> None:
         self.driving_processor = dataset.processor
@@ -60,7 +59,7 @@ class DrivingTrainer(transformers.Trainer):
         self.run_plan = run_plan
         self.base = base
         self.groups = groups
-        self.max_bad_fraction = max_bad_fraction
+        self.skip_book = skip_book
         self.num_checkpoints_kept = args.save_total_limit
         args.save_total_limit = None  # transformers would delete the old one before ours is complete
         self.batches = batches
@@ -80,9 +79,6 @@ class DrivingTrainer(transformers.Trainer):
         self.meter = StepMeter(functools.partial(read_peak_memory_gib, self.args.device))
         self.add_callback(self.meter)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the tokens of all micro-batches and ranks
-        suffix = f".rank{args.process_index}" if args.process_index else ""
-        self.ledger_path = Path(args.output_dir) / f"skipped{suffix}.jsonl"
-        self.skips: dict[str, Skip] = {skip.id: skip for skip in read_ledger(self.ledger_path)}
 
     # Batches
 
@@ -106,22 +102,13 @@ class DrivingTrainer(transformers.Trainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self.current_ids = inputs["ids"]
         for bad in inputs["bad"]:
-            if bad.stops_run:
-                raise DrivingError(bad.reason)
-            self._skip(Skip(bad.id, "load", bad.reason))
+            self.skip_book.note(bad)
         dtype = torch.float32 if self.args.device.type == "cpu" else self.compute_dtype
         return to_step_inputs(inputs, self.driving_processor, self.args.device, dtype)
 
     @property
     def compute_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
-
-    def _skip(self, skip: Skip) -> None:
-        if skip.id in self.skips:
-            return
-        self.skips[skip.id] = skip
-        write_ledger(self.ledger_path, list(self.skips.values()))
-        check_bad_fraction(len(self.skips), len(self.train_dataset), self.max_bad_fraction, self.ledger_path)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Supervised tokens of a step, over its micro-batches and all ranks; stays on the device."""
@@ -182,6 +169,7 @@ class DrivingTrainer(transformers.Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
+                self.skip_book.write(folder)
                 checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
                 checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
         self.accelerator.wait_for_everyone()
@@ -194,8 +182,6 @@ class DrivingTrainer(transformers.Trainer):
             self.save_model(self.args.output_dir)
             if self.args.should_save:
                 checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
-                if not self.ledger_path.exists():
-                    write_ledger(self.ledger_path, [])
 
 
 def plan_parameter_groups(model: Any, args: TrainingArguments, decayed: set[str]) -> list[dict[str, Any]]:
