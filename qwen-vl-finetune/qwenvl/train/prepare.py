@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from driving.errors import DrivingError
-from driving.ledger import MIN_BAD_TO_FAIL, write_json
+from driving.ledger import MIN_BAD_TO_FAIL, Skip, write_json
 from driving.records import record_name
 from qwenvl.data import parse_dataset_use
 from qwenvl.data.clips import read_clips
@@ -97,8 +98,7 @@ def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
     """Lengths of the rows; those that cannot be measured, or do not fit, leave the dataset for the ledger."""
     from qwenvl.data.lengths import MEASURE_STAGE, find_kept_lengths, measure_rows
 
-    rows.drop([skip for skip in rows.settled or () if skip.stage == MEASURE_STAGE])
-    dataset.records, dataset.folders = rows.records, rows.folders
+    _drop(rows, dataset, [skip for skip in rows.settled or () if skip.stage == MEASURE_STAGE])
     with plan.run.main_process_first(desc="measuring"):  # the other processes of this machine read what it found
         kept_in = find_kept_lengths([use.annotation_path for use in parse_dataset_use(plan.data.dataset_use)])
         num_workers = min(os.cpu_count() or 1, MEASURE_WORKERS) if len(dataset) >= MEASURE_ALONE_ROWS else 0
@@ -109,15 +109,18 @@ def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:
             f"{skips[0].id} could be used when {plan.run.output_dir} was begun, and now: {skips[0].reason}; "
             "put the file back, or start afresh with --overwrite_output True"
         )
+    return lengths.take(_drop(rows, dataset, skips)) if skips else lengths
+
+
+def _drop(rows: Rows, dataset: DrivingDataset, skips: Sequence[Skip]) -> list[int]:
+    """Take rows out of the run, by id; the places of those that stay."""
     bad = {skip.id for skip in skips}
-    if bad:
-        kept = [index for index, record in enumerate(rows.records) if record_name(record) not in bad]
-        if not kept:
-            raise DrivingError(f"none of {len(rows.records):,} rows can be used; the first: {skips[0].reason}")
-        rows.drop(skips)
-        dataset.take(kept)
-        lengths = lengths.take(kept)
-    return lengths
+    kept = [index for index, record in enumerate(rows.records) if record_name(record) not in bad]
+    if not kept:
+        raise DrivingError(f"none of {len(rows.records):,} rows can be used; the first: {skips[0].reason}")
+    rows.drop(skips)
+    dataset.take(kept)
+    return kept
 
 
 def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -> Any:
