@@ -62,13 +62,22 @@ def read_rss_bytes(*, peak: bool = False) -> int:
     raise RuntimeError(f"/proc/self/status has no {name}")
 
 
-def run_child(arguments: Sequence[str], *, python: str = sys.executable, env: dict[str, str] | None = None) -> dict:
+def run_child(
+    arguments: Sequence[str],
+    *,
+    python: str = sys.executable,
+    env: dict[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> dict:
     """Run `python arguments` and return the JSON object on the last line of its output.
 
     Raises:
         RuntimeError: It failed; with the end of what it said.
+        subprocess.TimeoutExpired: It took longer than `timeout_s`; it is killed.
     """
-    done = subprocess.run([python, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    done = subprocess.run(
+        [python, *arguments], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=timeout_s
+    )
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).splitlines()[-NUM_ERROR_LINES:])
         raise RuntimeError(f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{said}")

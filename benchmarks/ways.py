@@ -78,6 +78,7 @@ def train_plainly(folder: Path, setup: Setup, clock: StepClock) -> dict[str, Any
     first = [loader.dataset[index]["labels"] for index in range(min(setup.batch_size, len(loader.dataset)))]
     return {
         "losses": [float(loss) for loss in clock.losses],
+        "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "tokens": [row.numel() for row in first],
         "supervised_tokens": [int((row != -100).sum()) for row in first],
     }
@@ -113,7 +114,8 @@ def train_ours(
     if code := train_qwen.run(argv, callbacks=[Watch()]):
         raise RuntimeError(f"train_qwen.run answered {code}")
     facts = json.loads((output_dir / PLAN_FACTS_NAME).read_text(encoding="utf-8"))
-    return {"losses": losses, "first_sample": facts["first_sample"]}
+    trainable = sum(part["trainable"] for part in facts["trainable_parameters"].values())
+    return {"losses": losses, "trainable": trainable, "first_sample": facts["first_sample"]}
 
 
 def list_flags(folder: Path, output_dir: Path, setup: Setup, others: Mapping[str, Any]) -> list[str]:

@@ -86,3 +86,18 @@ def write_rows(
     path = folder / "train.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     return path
+
+
+def describe_rows(folder: Path) -> dict[str, float]:
+    """Means over the rows: tokens, supervised tokens, and patches, as the plain way's processor counts them."""
+    from transformers import AutoProcessor
+
+    from benchmarks.reference import PlainDataset
+
+    dataset = PlainDataset(folder / "train.json", AutoProcessor.from_pretrained(folder / "model"))
+    samples = [dataset[index] for index in range(len(dataset))]
+    return {
+        "tokens": float(np.mean([sample["labels"].numel() for sample in samples])),
+        "supervised_tokens": float(np.mean([int((sample["labels"] != -100).sum()) for sample in samples])),
+        "grid": samples[0]["video_grid_thw"][0].tolist(),
+    }

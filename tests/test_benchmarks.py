@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks import measuring, prep, train_step, ways
+from benchmarks import gpu, measuring, peers, prep, train_step, ways
+from driving.errors import DrivingError
 
 TINY_TEXT = {
     "vocab_size": 640, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -121,3 +122,99 @@ def test_the_plain_way_supervises_the_answer_and_its_end_token(small_workload):
 def test_the_plain_way_is_short_enough_to_be_read(repository):
     path = repository / "benchmarks" / "reference.py"
     assert len(path.read_text().splitlines()) < 80
+
+
+# Other frameworks
+
+
+def test_other_frameworks_are_compared_with_the_plain_way_in_the_same_run():
+    runs = {"reference": [a_run([8.0, 9.0, 10.0], 1000, 2.0)], "trl": [a_run([18.0], 500, 2.0)]}
+    runs["trl"][0]["versions"] = {"trl": "1.0"}
+    numbers = peers.compare(runs)
+    assert numbers["trl"]["speed"] == 0.5
+    assert numbers["trl"]["peak_rss_ratio"] == 0.5
+    assert numbers["trl"]["versions"] == {"trl": "1.0"}
+    assert numbers["reference"]["speed"] == 1.0
+
+
+@pytest.mark.parametrize("text", ["nobody=/bin/sh", "trl=/no/such/python", "trl"])
+def test_a_framework_is_named_with_its_python(text, capsys):
+    with pytest.raises(SystemExit):
+        peers.main(["--processor", "folder", "--peer", text])
+    assert "is not NAME=PYTHON with a name of trl, swift, llamafactory and a file" in capsys.readouterr().err
+
+
+# The GPU benchmark's parts that need none
+
+
+@pytest.mark.needs_torch
+def test_without_a_gpu_the_benchmark_says_what_to_run_instead(capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert gpu.main([]) == 1
+    assert "torch sees none here; on a CPU run python -m benchmarks.train_step" in capsys.readouterr().err
+
+
+@pytest.mark.needs_torch
+def test_a_gpu_without_bf16_is_refused(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(DrivingError, match="trains in bf16, which a Tesla T4 does not have"):
+        gpu.check_gpu()
+
+
+@pytest.mark.needs_torch
+def test_the_ways_of_the_gpu_benchmark_train_on_a_cpu_too(small_workload):
+    setup = ways.Setup(batch_size=2, num_steps=5, workers=0, lora_r=4, lora_alpha=8, targets="all", flat=False)
+    plain = gpu.run_way("reference", small_workload, setup)
+    ours = gpu.run_way("ours", small_workload, setup)
+    assert plain["num_steps"] == ours["num_steps"] == 2
+    assert plain["trainable"] == ours["trainable"] == gpu.count_adapters(tiny_shape().text, 4)
+    assert ours["losses"][0] == pytest.approx(plain["losses"][0], rel=1e-6)
+    assert 0 < ours["waited_s"] < ours["wall_s"]
+
+
+def tiny_shape():
+    from qwenvl.train.model_shape import read_model_shape
+
+    vision = {"patch_size": 16, "temporal_patch_size": 2, "spatial_merge_size": 2, **TINY_VISION}
+    return read_model_shape({"text_config": TINY_TEXT, "vision_config": vision})
+
+
+def test_the_clock_of_the_gpu_benchmark_waits_for_the_device_at_the_ends_only():
+    waits = []
+    clock = gpu.EndsClock(6, lambda: waits.append(len(clock.step_s) + 1))
+    for _ in range(6):
+        clock.start()
+        clock.stop()
+    assert waits == [3, 6]
+    assert clock.wall_s == pytest.approx(sum(clock.step_s[3:]) + sum(clock.gap_s[2:]))
+
+
+@pytest.mark.needs_torch
+def test_rates_and_mfu_follow_from_seconds_and_operations(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    sizes = json.loads(gpu.SIZES.read_text())
+    numbers = {"wall_s": 10.0, "waited_s": 0.1, "num_steps": 5, "peak_memory_bytes": 2**31}
+    row = {"tokens": 2000.0, "supervised_tokens": 400.0, "grid": [15, 16, 28]}
+    found = gpu.summarise("ours", numbers, row, sizes, ways.Setup(batch_size=4, lora_r=64))
+    assert found["samples_per_s"] == 2.0
+    assert found["tokens_per_s"] == 4000.0
+    assert found["data_wait_percent"] == 1.0
+    assert found["peak_memory_gib"] == 2.0
+    # Two passes through 3.6 thousand million weights for 8,000 tokens, and as much again for everything else.
+    assert 2 * 2 * 3.6e9 * 8000 < found["tflops_per_s"] * 1e12 * 2.0 < 1.5 * 2 * 2 * 3.6e9 * 8000
+    assert found["mfu"] == pytest.approx(found["tflops_per_s"] * 1e12 / 989e12, rel=0.02)
+
+
+@pytest.mark.parametrize("module", [gpu, peers, prep, train_step])
+def test_every_benchmark_explains_itself(module, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0
+    assert "usage: benchmarks." in capsys.readouterr().out
