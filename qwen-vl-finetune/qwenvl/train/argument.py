@@ -191,12 +191,6 @@ def check_deepspeed_config(argv: Sequence[str]) -> None:
             _check_json(Path(values[0]))
 
 
-def is_zero3(config: str | dict | None) -> bool:
-    """Whether a DeepSpeed config (its file, or what it holds) shards the weights themselves."""
-    values = json.loads(Path(config).read_text(encoding="utf-8")) if isinstance(config, str) else config or {}
-    return values.get("zero_optimization", {}).get("stage") == 3
-
-
 def _check_json(path: Path) -> None:
     try:
         json.loads(path.read_text(encoding="utf-8"))
@@ -204,8 +198,8 @@ def _check_json(path: Path) -> None:
         raise DrivingError(f"the DeepSpeed config {path} is not JSON ({error})") from error
 
 
-def check_quantised_run(model: ModelArguments, run: TrainingArguments) -> None:
-    """Raise where --load_in_4bit cannot be had: without LoRA, without its library, or sharded by ZeRO-3."""
+def check_quantised_run(model: ModelArguments) -> None:
+    """Raise where --load_in_4bit cannot be had: without LoRA, or without its library."""
     if not model.load_in_4bit:
         return
     if not model.lora_enable:
@@ -213,11 +207,6 @@ def check_quantised_run(model: ModelArguments, run: TrainingArguments) -> None:
             "--load_in_4bit True: 4-bit weights cannot be trained themselves; set --lora_enable True, or leave it out"
         )
     check_bitsandbytes()
-    if is_zero3(run.deepspeed):
-        raise DrivingError(
-            f"--load_in_4bit True does not work under ZeRO-3 ({run.deepspeed}), which would shard the 4-bit weights "
-            "apart from their scales; use qwen-vl-finetune/scripts/zero2.json or no --deepspeed"
-        )
 
 
 def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArguments) -> None:
@@ -228,7 +217,7 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         raise DrivingError("nothing is trained: set one of --tune_mm_llm, --tune_mm_mlp, --tune_mm_vision True")
     if model.lora_enable and not (model.tune_mm_llm or model.tune_mm_vision):
         raise DrivingError("LoRA has nothing to adapt with --tune_mm_llm False; set it True or --lora_enable False")
-    check_quantised_run(model, run)
+    check_quantised_run(model)
     if model.lora_r < 1 or not 0 <= model.lora_dropout < 1 or model.lora_alpha <= 0:
         raise DrivingError(
             f"--lora_r {model.lora_r}, --lora_alpha {model.lora_alpha} and --lora_dropout {model.lora_dropout}: "

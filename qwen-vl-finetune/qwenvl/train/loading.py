@@ -157,6 +157,7 @@ def load_model(
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
+    from transformers.integrations import is_deepspeed_zero3_enabled
 
     if Path(path).is_dir() and not (Path(path) / "config.json").exists():
         raise DrivingError(f"{path} holds no config.json; it is not a model folder")
@@ -173,7 +174,9 @@ def load_model(
                 quantise_shapes(model, compute_dtype)
             return model
         if load_in_4bit:
-            options |= {"quantization_config": build_quantisation(compute_dtype), "device_map": {"": device}}
+            options["quantization_config"] = build_quantisation(compute_dtype)
+            if not is_deepspeed_zero3_enabled():  # which places the weights itself
+                options["device_map"] = {"": device}
         with bars_on_terminals_only():
             model = model_class.from_pretrained(
                 path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, **options
