@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import transformers
 
 from driving.errors import DrivingError
@@ -24,6 +25,7 @@ from qwenvl.data.pixels import set_processor_budget
 from qwenvl.data.prepared import PreparedCache
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
+from qwenvl.data.shared_memory import check_shared_memory, estimate_batch_bytes
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.base_model import BaseModel
@@ -31,7 +33,7 @@ from qwenvl.train.fast_vision import speed_up_vision
 from qwenvl.train.forward import use_driving_forward
 from qwenvl.train.parts import count_parameters
 from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
-from qwenvl.train.samplers import EpochBatches
+from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches
 from qwenvl.train.tuning import apply_tuning
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -
         prompt_example=keep_example(record, sample),
     )
     _set_budget(plan, processor, sample, dataset.preprocessing.factor_px)
+    _check_shared_memory(plan, data.batches, sample)
     dataset.cache = _plan_cache(plan, len(dataset), sample)
     model = loading.load_model(
         base.path,
@@ -186,6 +189,19 @@ def _set_budget(plan: TrainPlan, processor: Any, sample: dict[str, Any], factor_
             f"no pixel budget of the plain processor gives {frames} frames of {height}x{width} px for every recording; "
             "serve this model through preprocessing.json, or cut the frames to that size first",
         )
+
+
+def _check_shared_memory(plan: TrainPlan, batches: EpochBatches, sample: dict[str, Any]) -> None:
+    loads = None
+    if batches.num_visual is not None:
+        loads = np.array([int(batches.num_visual[unit].sum()) for unit in batches.plan_epoch(0)])
+    check_shared_memory(
+        estimate_batch_bytes(sample, batches.batch_size, loads),
+        num_workers=plan.run.dataloader_num_workers,
+        prefetch_factor=plan.run.dataloader_prefetch_factor or PREFETCH_FACTOR,
+        num_held=plan.run.gradient_accumulation_steps,
+        num_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
 
 
 def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:

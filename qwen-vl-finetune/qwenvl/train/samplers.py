@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from qwenvl.data.packing import plan_bins
 
 SORT_WINDOW_BATCHES = 50
+PREFETCH_FACTOR = 2  # batches that a worker makes ahead, where --dataloader_prefetch_factor does not say
 
 
 class EpochBatches:

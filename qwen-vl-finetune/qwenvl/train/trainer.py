@@ -24,7 +24,7 @@ from qwenvl.train.finiteness import LossWatch
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
-from qwenvl.train.samplers import EpochBatches, EpochLoader
+from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches, EpochLoader
 from qwenvl.train.skips import SkipBook
 from qwenvl.train.stopping import outlive_foreign_stop
 
@@ -94,7 +94,7 @@ class DrivingTrainer(transformers.Trainer):
             persistent_workers=num_workers > 0,
             # The workers must inherit the frame cache, which only a fork does.
             multiprocessing_context="fork" if num_workers else None,
-            prefetch_factor=(args.dataloader_prefetch_factor or 2) if num_workers else None,
+            prefetch_factor=(args.dataloader_prefetch_factor or PREFETCH_FACTOR) if num_workers else None,
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
         )
