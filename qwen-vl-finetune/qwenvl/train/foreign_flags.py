@@ -22,6 +22,7 @@ FOREIGN: dict[str, tuple[Any, str]] = {
     "fsdp": (None, "--deepspeed shards here"),
     "label_smoothing_factor": (0.0, "the loss is that of the exact answer"),
     "length_column_name": ("length", "--group_by_length measures the rows itself"),
+    "logging_nan_inf_filter": (False, "a loss that is not finite ends the run"),
     "save_only_model": (False, "a checkpoint without its optimizer cannot be continued exactly"),
     "torch_compile": (False, "samples differ in shape, so it would compile again and again"),
     "torch_compile_backend": (None, "samples differ in shape, so it would compile again and again"),
