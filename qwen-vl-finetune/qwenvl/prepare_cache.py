@@ -22,7 +22,7 @@ from driving.ledger import (
     claim_output,
     write_ledger,
 )
-from driving.option_values import number, parse_frame_pixels, parse_share, whole_number
+from driving.option_values import number, parse_pixels, parse_share, whole_number
 from driving.options import option, parse_options
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ class PrepareCacheOptions:
     dataset_use: str = option("physical_ai_driving", help="names or paths, commas, each with %N, as in training")
     output_dir: Path = option(Path("prepared"), help="folder to write")
     workers: int = option(0, parse=whole_number(0), help="processes that decode; 0 means one a core")
-    max_pixels: int | None = option(None, parse=whole_number(1), help="area of a still image at most", unit="px")
-    min_pixels: int | None = option(None, parse=whole_number(1), help="area of a still image at least", unit="px")
+    max_pixels: int | None = option(None, parse=parse_pixels, help="area of a still image at most", unit="px")
+    min_pixels: int | None = option(None, parse=parse_pixels, help="area of a still image at least", unit="px")
     video_frame_pixels: int | None = option(
-        None, parse=parse_frame_pixels, help="area of one video frame; default 114688, unless video_max_pixels rules",
+        None, parse=parse_pixels, help="area of one video frame; default 114688, unless video_max_pixels rules",
         unit="px",
     )  # fmt: skip
     video_max_pixels: int | None = option(
-        None, parse=whole_number(1), help="pixels of all frames of a clip together", unit="px"
+        None, parse=parse_pixels, help="pixels of all frames of a clip together", unit="px"
     )
-    video_min_pixels: int | None = option(None, parse=whole_number(1), help="the same from below", unit="px")
+    video_min_pixels: int | None = option(None, parse=parse_pixels, help="the same from below", unit="px")
     video_max_frames: int = option(32, parse=whole_number(1), help="frames of a clip at most")
     video_min_frames: int = option(16, parse=whole_number(1), help="frames of a clip at least, where it holds them")
     video_fps: float = option(30.0, parse=number(0, above=True), help="frames per second taken from a clip", unit="1/s")

@@ -117,6 +117,7 @@ def test_evaluation_inside_training_is_refused():
         (("--warmup_ratio", "-0.1"), "--warmup_ratio -0.1 is not a share below 1"),
         (("--report_to", "nope"), "--report_to nope is none of none, all, .*wandb"),
         (("--lora_r", "8"), "--lora_r 8 has no effect without --lora_enable True"),
+        (("--prepared_dir", "p", "--cache_frames", "True"), "--cache_frames True has no effect with --prepared_dir"),
         (("--use_dora", "True"), "--use_dora True has no effect without --lora_enable True"),
         (("--tune_mm_mlp", "False", "--mm_projector_lr", "1e-5"), "--mm_projector_lr 1e-05 has no effect on frozen"),
         (

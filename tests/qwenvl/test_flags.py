@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.data.dataset import BadSample  # noqa: E402
+from qwenvl.data.decode_guard import DecodeGuard  # noqa: E402
 from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments, parse_plan  # noqa: E402
 from qwenvl.train.parts import count_parameters, part_of  # noqa: E402
 from qwenvl.train.train_qwen import run, train  # noqa: E402
@@ -109,11 +110,23 @@ def other_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def names(tiny_model, other_model, training_json, image_json, tmp_path_factory) -> dict[str, str]:
+def prepared(tiny_model, training_json, tmp_path_factory) -> Path:
+    """The ten rows, decoded once."""
+    from qwenvl.prepare_cache import main
+
+    folder = tmp_path_factory.mktemp("prepared") / "cache"
+    flags = ["--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(folder)]
+    assert main([*flags, "--video_fps", "10", "--workers", "1"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def names(tiny_model, other_model, training_json, image_json, prepared, tmp_path_factory) -> dict[str, str]:
     """What the words in capitals stand for on a command line."""
     return {
         "MODEL": str(tiny_model), "OTHER_MODEL": str(other_model), "DATA": str(training_json),
         "IMAGES": str(image_json), "HALF": f"{training_json}%50", "FOLDER": str(tmp_path_factory.mktemp("folder")),
+        "PREPARED": str(prepared),
     }  # fmt: skip
 
 
@@ -198,6 +211,17 @@ def image_shape(sight: Sight) -> list[int]:
     return list(sight.sample["images"][0].shape[1:3])
 
 
+def needs_a_decoder(sight: Sight) -> bool:
+    """Whether a row that was not looked at yet is lost when nothing can be decoded."""
+
+    def refuse(*args: Any) -> None:
+        raise DrivingError("no decoder")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DecodeGuard, "read", refuse)
+        return isinstance(sight.dataset[5], BadSample)
+
+
 def batch_rows(sight: Sight) -> int:
     """Rows of the tensor that two samples become."""
     return len(sight.trainer.data_collator([sight.dataset[0], sight.dataset[1]])["input_ids"])
@@ -266,6 +290,7 @@ MOVES: dict[str, tuple[str, Callable[[Sight], Any], Any, Any, tuple[str, ...]]] 
     "video_min_frames": ("6", video_shape, [2, 64, 96], [6, 64, 96], ("--video_fps", "2", "--video_min_frames", "2")),
     "video_fps": ("5", video_rate, 10.0, 5.0, ("--video_min_frames", "2")),
     "decode_limit_s": ("7", lambda sight: sight.dataset.guard.limit_s, 30.0, 7.0, ()),
+    "prepared_dir": ("PREPARED", needs_a_decoder, True, False, ()),
     "cache_frames": ("False", lambda sight: sight.dataset.cache is None, False, True, ()),
     "model_max_length": ("150", count_bad, 0, 3, ()),  # answers of one, two and three pairs: 137, 150 and 163 tokens
     "mm_projector_lr": ("0.5", lambda s: s.groups()["merger"], {(0.01, 0.0)}, {(0.5, 0.0)}, ()),

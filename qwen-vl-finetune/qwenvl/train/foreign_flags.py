@@ -65,3 +65,7 @@ def check_without_effect(model: Any, data: Any, run: Any) -> None:
         raise DrivingError(
             "--group_by_length True has no effect with --data_packing True, which plans by length; drop it"
         )
+    if data.prepared_dir and data.cache_frames.lower() == "true":
+        raise DrivingError(
+            "--cache_frames True has no effect with --prepared_dir, which is mapped into memory; drop it"
+        )
