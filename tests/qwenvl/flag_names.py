@@ -1,0 +1,23 @@
+"""The names of the flags of upstream and of ours."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
+
+
+def list_flags() -> dict[str, Any]:
+    """{flag: default}: all of two classes, and what the third adds to transformers' own or redefines."""
+    return {
+        field.name: field.default
+        for kind in (ModelArguments, DataArguments, TrainingArguments)
+        for field in fields(kind)
+        if kind is not TrainingArguments or field.name in TrainingArguments.__annotations__
+    }
+
+
+def list_all_flags() -> set[str]:
+    """These, and all that transformers takes besides."""
+    return {field.name for kind in (ModelArguments, DataArguments, TrainingArguments) for field in fields(kind)}
