@@ -69,13 +69,19 @@ def write_rows(
     folder: Path, frame_sizes: Sequence[tuple[int, int]], *, num_frames: int = 30, num_pairs: int = 30
 ) -> Path:
     """Write one drawn clip for each (height, width) and the training JSON that asks about them; returns its path."""
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    videos = [f"videos/{index:04d}.mp4" for index in range(len(frame_sizes))]
+    for video, (height, width) in zip(videos, frame_sizes, strict=True):
+        write_video(folder / video, draw_frames(num_frames, height, width), FPS)
+    return write_questions(folder / "train.json", videos, num_pairs)
+
+
+def write_questions(path: Path, videos: Sequence[str], num_pairs: int = 30) -> Path:
+    """Write the training JSON that asks about each video, with drawn answers; returns its path."""
     answer_format = AnswerFormat(num_pairs=num_pairs, fps=FPS)
     rng = np.random.default_rng(SEED)
     rows = []
-    (folder / "videos").mkdir(parents=True, exist_ok=True)
-    for index, (height, width) in enumerate(frame_sizes):
-        video = f"videos/{index:04d}.mp4"
-        write_video(folder / video, draw_frames(num_frames, height, width), FPS)
+    for index, video in enumerate(videos):
         velocity = 12 + np.cumsum(rng.normal(0, 0.1, num_pairs))
         curvature = rng.normal(0, 0.01) + np.cumsum(rng.normal(0, 0.0005, num_pairs))
         answer = format_answer(Trajectory(velocity, curvature), answer_format)
@@ -83,7 +89,6 @@ def write_rows(
         # The system text in front of the question: not every reader keeps a system turn unsupervised.
         row = conversations_from_messages(messages, keep_system=False)
         rows.append({"id": f"clip{index:04d}", "group": f"clip{index:04d}", **row})
-    path = folder / "train.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     return path
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import gpu, measuring, peers, prep, train_step, ways
+from benchmarks import gpu, loader, measuring, peers, prep, train_step, ways
 from driving.errors import DrivingError
 
 TINY_TEXT = {
@@ -82,6 +82,32 @@ def test_the_peak_of_a_process_holds_what_it_gave_back():
     )
     before, peak = measuring.run_child(["-c", code])
     assert 0.9 * 2**28 < peak - before < 1.2 * 2**28
+
+
+@pytest.fixture(scope="module")
+def loader_numbers(tmp_path_factory):
+    pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("loader") / "numbers.json"
+    small = ["--segments", "2", "--height", "256", "--width", "448", "--rounds", "1", "--json", str(path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "REPEATS", dict.fromkeys(loader.REPEATS, 1))
+        assert loader.main(small) == 0
+    return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("key", ["resized_speedup", "prepared_speedup", "prepared_cpu_speedup", "step_inputs_ms"])
+def test_the_loader_measures(loader_numbers, key):
+    assert loader_numbers[key] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+def test_all_ways_of_the_loader_give_every_token(loader_numbers):
+    # 15 frame pairs of 8 x 14 tokens, and words
+    assert loader_numbers["tokens"] > 15 * 8 * 14
+    assert set(loader_numbers["samples_per_s"]) == {"plain", "full_hd", "resized", "prepared"}
 
 
 @pytest.fixture(scope="module")
