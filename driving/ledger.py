@@ -161,6 +161,11 @@ class Output:
     def is_complete(self) -> bool:
         return self.state == "complete"
 
+    def reopen(self) -> None:
+        """Take the manifest away before a complete folder is changed: a kill in between must not leave it vouching."""
+        (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
+        self.state = "continue"
+
     def finish(self, summary: dict[str, Any], holds: Iterable[str] = ()) -> None:
         """Mark the folder complete: the manifest holds the plan and the summary, and is written last.
 

@@ -107,7 +107,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     Raises:
         DrivingError: Something the user can mend; see the message.
     """
-    from evaluation.outputs import finish_run, read_metrics, summarise_run, write_predictions
+    from evaluation.outputs import finish_run, has_answers, read_metrics, summarise_run, write_predictions
     from evaluation.planning import plan_run
     from evaluation.predict import plan_batches, predict, read_parts
 
@@ -118,7 +118,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
             metrics = read_metrics(output.folder)
             return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
         timing = output.manifest.get("summary", {}).get("timing", {})
-        if not output.is_complete:
+        if not has_answers(output.folder):
             if options.rescore:
                 raise DrivingError(f"{output.folder} holds no finished run to score again; run without --rescore")
             started = time.monotonic()

@@ -34,7 +34,7 @@ from driving.options import describe_options
 from evaluation.answers import Answers, parse_text, read_answers
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
-from evaluation.predict import PLAIN, Prediction
+from evaluation.predict import PARTS_NAME, PLAIN, Prediction
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ CONTROLS_NAME = "control_predictions.jsonl"
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 RUN_NAME = "run.json"
+ANSWER_FILES = (LEDGER_NAME, PREDICTIONS_NAME, CONTROLS_NAME, RUN_NAME)
 _HOW_NOT_WHAT = ("rescore", "overwrite_output")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "av")
 
@@ -72,6 +73,11 @@ def write_predictions(
                 if (prediction.control == PLAIN) == wanted:
                     handle.write(dump_json(_prediction_line(prediction, planned, labelled)) + "\n")
     write_json(folder / RUN_NAME, facts)
+
+
+def has_answers(folder: Path) -> bool:
+    """Whether all rows were asked and their answers stored, so that they only have to be scored."""
+    return all((folder / name).exists() for name in ANSWER_FILES) and not (folder / PARTS_NAME).exists()
 
 
 def count_bad_rows(skips: Sequence[Skip]) -> int:
@@ -127,7 +133,7 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
     }
     write_json(folder / METRICS_NAME, metrics)
     write_report(folder / REPORT_NAME, metrics, measured, truth, answers, predictions, planned)
-    output.finish({"timing": timing, "num_scored": len(truth)})
+    output.finish({"timing": timing, "num_scored": len(truth)}, (*ANSWER_FILES, METRICS_NAME, REPORT_NAME))
     return metrics
 
 

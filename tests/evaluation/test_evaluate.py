@@ -252,3 +252,26 @@ def test_a_reason_with_a_line_separator_stays_one_ledger_line(evaluate, seeing_e
 
     engine.read = fail
     assert evaluate(engine=engine, controls="none")["rows"]["num_skipped"] == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "report.html"])
+def test_a_finished_run_that_lost_its_numbers_scores_its_answers_again(name, evaluate, seeing_engine, tmp_path, capsys):
+    evaluate()
+    before = (tmp_path / "results" / name).read_bytes()
+    (tmp_path / "results" / name).unlink()
+    engine = seeing_engine()
+    assert evaluate(engine=engine)["message"].startswith("6 answers of 3 clips")
+    assert f"results was complete, but {name} is missing or of another size; made again" in capsys.readouterr().out
+    assert engine.num_asked == 0
+    assert (tmp_path / "results" / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "control_predictions.jsonl", "run.json"])
+def test_a_finished_run_that_lost_its_answers_asks_again(name, evaluate, seeing_engine, tmp_path):
+    evaluate()
+    before = (tmp_path / "results" / "predictions.jsonl").read_bytes()
+    (tmp_path / "results" / name).unlink()
+    engine = seeing_engine()
+    evaluate(engine=engine)
+    assert engine.num_asked > 0
+    assert (tmp_path / "results" / "predictions.jsonl").read_bytes() == before

@@ -7,14 +7,19 @@ import shutil
 from pathlib import Path
 
 from driving.errors import DrivingError
-from driving.ledger import LEDGER_NAME, write_atomically
+from driving.ledger import LEDGER_NAME, MANIFEST_NAME, PLAN_NAME, write_atomically
 from qwenvl.train.checkpoints import GROUPS_NAME, MARKER_NAME
+from qwenvl.train.plan_report import PLAN_FACTS_NAME
 
 # What only a resume needs.
 STATE_FILES = (
     MARKER_NAME, LEDGER_NAME, "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "latest",
     "zero_to_fp32.py",
 )  # fmt: skip
+
+RESULT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
+# The run's papers, and what people edit by hand.
+NOT_RESULT = (MANIFEST_NAME, PLAN_NAME, PLAN_FACTS_NAME, "generation_config.json")
 
 
 def copy_result(checkpoint: Path, output_dir: Path) -> None:
@@ -33,6 +38,12 @@ def copy_result(checkpoint: Path, output_dir: Path) -> None:
         if path.is_file() and not is_state:
             with path.open("rb") as source, write_atomically(Path(output_dir) / path.name) as target:
                 shutil.copyfileobj(source, target)
+
+
+def list_result(output_dir: Path) -> list[str]:
+    """The files that a finished run consists of: it is not finished any more when one of them is gone."""
+    found = [path.name for path in Path(output_dir).iterdir() if path.is_file() and path.suffix in RESULT_SUFFIXES]
+    return sorted(name for name in found if name not in NOT_RESULT)
 
 
 def read_groups(folder: str | Path) -> list[str]:

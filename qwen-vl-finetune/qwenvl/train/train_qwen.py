@@ -39,7 +39,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train.argument import parse_plan
     from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
     from qwenvl.train.prepare import prepare_data, prepare_model, say
-    from qwenvl.train.result import read_groups
+    from qwenvl.train.result import list_result, read_groups
     from qwenvl.train.skips import SkipBook, list_known, read_settled
     from qwenvl.train.stopping import STOPPED_CODE
 
@@ -68,6 +68,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             say(plan, f"{output_dir} is already finished ({total_steps:,} steps); nothing to do")
             return 0
         if is_main:
+            output.reopen()
             say_other_steps(plan, total_steps)
             _open_ledger(output_dir / LEDGER_NAME, rows, list_known(rows), plan.data.max_bad_fraction)
         if plan.run.resume_from_checkpoint:
@@ -95,7 +96,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
                 say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
         if is_main:
-            output.finish(summary)
+            output.finish(summary, list_result(output_dir))
     say(plan, f"{output_dir}: {summary['total_steps']:,} steps, {summary['skipped']} samples skipped")
     return 0
 
