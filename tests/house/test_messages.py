@@ -34,8 +34,18 @@ TOOLS = {
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
 }
-# uv's, torchrun's and argparse's own; what transformers 5 dropped, named to say what became of it; a placeholder.
-OTHERS = {"extra", "nproc_per_node", "save_safetensors", "warmup_ratio", "logging_dir", "flag", "help"}
+# uv's, torchrun's, docker's and argparse's own; what transformers 5 dropped, named to say what became of it; a placeholder.
+OTHERS = {
+    "extra",
+    "nproc_per_node",
+    "ipc",
+    "shm_size",
+    "save_safetensors",
+    "warmup_ratio",
+    "logging_dir",
+    "flag",
+    "help",
+}
 OTHER_SCRIPTS = {"zero_to_fp32.py"}  # which DeepSpeed puts into its checkpoints
 
 
