@@ -34,7 +34,8 @@ TOOLS = {
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
 }
-# uv's, torchrun's, docker's and argparse's own; what transformers 5 dropped, named to say what became of it; a placeholder.
+# uv's, torchrun's, docker's and argparse's own; what transformers 5 dropped, named to say what became of it; a
+# placeholder.
 OTHERS = {
     "extra",
     "nproc_per_node",

@@ -24,8 +24,10 @@ RENAMED = {
 }
 GONE = {
     "fp16_backend": "torch's own is used",
+    "fp16_opt_level": "torch's own is used",
     "half_precision_backend": "torch's own is used",
     "include_tokens_per_second": "the log always says them",
+    "ray_scope": "nothing is searched for",
     "use_mps_device": "the device is found",
 }
 YES = ("true", "1", "yes")
