@@ -45,6 +45,7 @@ def plan_identity(
         "learning_rate", "mm_projector_lr", "vision_tower_lr", "weight_decay", "adam_beta1", "adam_beta2",
         "adam_epsilon", "max_grad_norm", "warmup_steps", "group_by_length",
     )  # fmt: skip
+    rarely_given = ("lr_scheduler_kwargs", "optim_args", "optim_target_modules", "neftune_noise_alpha")
     return {
         "dataset_use": data.dataset_use,
         "data_hashes": data_hashes,
@@ -54,6 +55,7 @@ def plan_identity(
         "optimizer": str(run.optim.value if hasattr(run.optim, "value") else run.optim),
         "lr_scheduler": str(getattr(run.lr_scheduler_type, "value", run.lr_scheduler_type)),
         **{name: getattr(run, name) for name in optimizer},
+        **{name: getattr(run, name) for name in rarely_given if getattr(run, name, None)},
         "seed": run.seed,
         # Sums are split over the threads: another number of them gives other bits.
         **({"OMP_NUM_THREADS": torch.get_num_threads()} if run.device.type == "cpu" else {}),
