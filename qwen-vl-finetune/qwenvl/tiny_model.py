@@ -21,9 +21,8 @@ from driving.errors import DrivingError
 from driving.ledger import claim_output, list_entries
 from driving.options import describe_options, option, parse_options
 from driving.trajectory import Trajectory
+from qwenvl.tiny_config import NAMES, NUM_DEEPSTACK, PATCH_PX, build_config, build_processor
 
-PATCH_PX, MERGE, TEMPORAL = 16, 2, 2
-NUM_DEEPSTACK = 3
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -45,6 +44,7 @@ class TinyModelOptions:
     """
 
     output_dir: Path = option(positional=True, help="folder to write")
+    model_type: str = option("qwen3_vl", help="qwen3_vl, qwen3_vl_moe (four experts) or qwen2_5_vl")
     hidden: int = option(128, help="width of the language model")
     layers: int = option(4, help="layers of the language model, at least 3 (DeepStack feeds the first three)")
     heads: int = option(4, help="query heads of the language model")
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     drop_harmless_messages()
     num_parameters = make_tiny_model(options)
-    print(f"{options.output_dir}: a random Qwen3-VL with {num_parameters:,} parameters")
+    print(f"{options.output_dir}: a random {NAMES[options.model_type]} with {num_parameters:,} parameters")
     return 0
 
 
@@ -93,7 +93,7 @@ def make_tiny_model(options: TinyModelOptions) -> int:
         model = build_model(options, tokenizer)
         with bars_on_terminals_only():
             model.save_pretrained(options.output_dir)
-        build_processor(tokenizer).save_pretrained(options.output_dir)
+        build_processor(tokenizer, options.model_type).save_pretrained(options.output_dir)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         output.finish({"num_parameters": num_parameters}, holds=list_entries(options.output_dir))
     return num_parameters
@@ -101,6 +101,8 @@ def make_tiny_model(options: TinyModelOptions) -> int:
 
 def check_sizes(options: TinyModelOptions) -> None:
     """Raise where heads do not divide widths, or where DeepStack would not find its layers."""
+    if options.model_type not in PATCH_PX:
+        raise DrivingError(f"--model-type {options.model_type!r} is none of {', '.join(PATCH_PX)}")
     if options.hidden % options.heads or (options.hidden // options.heads) % 4:
         raise DrivingError(f"--hidden {options.hidden} must be a multiple of 4 x --heads {options.heads}")
     if options.heads % options.kv_heads:
@@ -117,13 +119,6 @@ def check_sizes(options: TinyModelOptions) -> None:
     smallest = 256 + len(SPECIAL_TOKENS)
     if options.vocab_size < smallest:
         raise DrivingError(f"--vocab-size {options.vocab_size} is below the bytes and special tokens: {smallest}")
-
-
-def plan_mrope_section(head_dim: int) -> list[int]:
-    """How many rotary frequencies time, height and width get: Qwen's 24 : 20 : 20 scaled to head_dim / 2 of them."""
-    num_frequencies = head_dim // 2
-    side = num_frequencies * 5 // 16
-    return [num_frequencies - 2 * side, side, side]
 
 
 def iter_corpus(seed: int) -> Iterator[str]:
@@ -172,57 +167,16 @@ def train_tokenizer(vocab_size: int, seed: int):
 def build_model(options: TinyModelOptions, tokenizer):
     """Random weights under the real architecture; every size comes from the options."""
     import torch
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    import transformers
 
+    from qwenvl.data.families import FAMILIES
+
+    config = build_config(options, tokenizer)
+    model_class = getattr(transformers, FAMILIES[options.model_type].model_class)
     token_id = tokenizer.convert_tokens_to_ids
-    head_dim = options.hidden // options.heads
-    depth = options.vision_layers
-    text_config = {
-        "vocab_size": -(-len(tokenizer) // 64) * 64,
-        "hidden_size": options.hidden,
-        "intermediate_size": options.intermediate,
-        "num_hidden_layers": options.layers,
-        "num_attention_heads": options.heads,
-        "num_key_value_heads": options.kv_heads,
-        "head_dim": head_dim,
-        "max_position_embeddings": 32_768,
-        "initializer_range": options.init_range,
-        "tie_word_embeddings": True,
-        "eos_token_id": token_id("<|im_end|>"),
-        "bos_token_id": token_id("<|endoftext|>"),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": options.rope_theta,
-            "mrope_interleaved": True,
-            "mrope_section": plan_mrope_section(head_dim),
-        },
-    }
-    vision_config = {
-        "depth": depth,
-        "hidden_size": options.vision_hidden,
-        "intermediate_size": options.vision_intermediate,
-        "num_heads": options.vision_heads,
-        "out_hidden_size": options.hidden,
-        "num_position_embeddings": 256,
-        "patch_size": PATCH_PX,
-        "spatial_merge_size": MERGE,
-        "temporal_patch_size": TEMPORAL,
-        "initializer_range": options.init_range,
-        # A quarter, half and three quarters of the way up, as the real towers have them (5, 11, 17 of 24).
-        "deepstack_visual_indexes": [(i + 1) * depth // (NUM_DEEPSTACK + 1) - 1 for i in range(NUM_DEEPSTACK)],
-    }
-    config = Qwen3VLConfig(
-        text_config=text_config,
-        vision_config=vision_config,
-        tie_word_embeddings=True,
-        image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"),
-        vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        model = Qwen3VLForConditionalGeneration(config)
+        model = model_class(config)
     shape_patch_filters(model.model.visual.patch_embed.proj.weight, options.seed)
     model.generation_config.eos_token_id = [token_id("<|im_end|>"), token_id("<|endoftext|>")]
     model.generation_config.pad_token_id = token_id("<|endoftext|>")
@@ -237,13 +191,13 @@ def shape_patch_filters(weight, seed: int) -> None:
     helped at 30 frames a second and little at 10 (docs/LOG.md).
 
     Args:
-        weight: (C, 3, 2, 16, 16) filters over colours, two frames and a patch.
+        weight: (C, 3, 2, H, H) filters over colours, two frames and a patch.
     """
     import torch
 
     rng = np.random.default_rng(seed)
-    num_filters = weight.shape[0]
-    places = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
+    num_filters, patch_px = weight.shape[0], weight.shape[-1]
+    places = (np.arange(patch_px) + 0.5) / patch_px
     waves = np.stack([np.cos(np.pi * frequency * places) for frequency in range(NUM_PATCH_WAVES)])
     mix = rng.standard_normal((num_filters, NUM_PATCH_WAVES, NUM_PATCH_WAVES))
     mix[:, 0, 0] /= 2  # less of plain brightness
@@ -255,24 +209,3 @@ def shape_patch_filters(weight, seed: int) -> None:
     filters = pattern[:, None, None] * colour[:, :, None, None, None] * frames[:, None, :, None, None]
     with torch.no_grad():
         weight.copy_(torch.from_numpy(filters))
-
-
-def build_processor(tokenizer):
-    """The real processor classes around our tokenizer, with Qwen3-VL's pixel statistics."""
-    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
-
-    pixels = {
-        "patch_size": PATCH_PX,
-        "temporal_patch_size": TEMPORAL,
-        "merge_size": MERGE,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
-    template = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
-    tokenizer.chat_template = template
-    return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size={"longest_edge": 16_777_216, "shortest_edge": 65_536}, **pixels),
-        tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(size={"longest_edge": 25_165_824, "shortest_edge": 4_096}, **pixels),
-        chat_template=template,
-    )

@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
-from qwenvl.tiny_model import TinyModelOptions, check_sizes, make_tiny_model, plan_mrope_section  # noqa: E402
+from qwenvl.tiny_config import plan_mrope_section  # noqa: E402
+from qwenvl.tiny_model import TinyModelOptions, check_sizes, make_tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 SMALL = {"hidden": 32, "layers": 3, "heads": 2, "kv_heads": 1, "intermediate": 64, "vision_hidden": 32,

@@ -21,6 +21,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from qwenvl.data.dataset import BadSample
+from qwenvl.data.families import family_of
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.pixels import cut_patches, normalise_patches
 
@@ -115,6 +116,7 @@ def collate_prompts(samples: Sequence[dict[str, Any]], *, pad_token_id: int) -> 
     batch["attention_mask"] = (places_from_the_right[None] < lengths[:, None]).long()
     batch["images"] = [image for sample in samples for image in sample["images"]]
     batch["videos"] = [video for sample in samples for video in sample["videos"]]
+    batch["video_fps"] = [fps for sample in samples for fps in sample["video_fps"]]
     return batch
 
 
@@ -142,6 +144,9 @@ def to_prompt_inputs(
             pixels_name, grid_name = names[kind]
             inputs[pixels_name], grids = _cut(batch[kind], settings, device, dtype)
             inputs[grid_name] = torch.tensor(grids, device=device)
+    if batch["videos"] and family_of(processor).tokens_per_second:
+        step_s = [processor.video_processor.temporal_patch_size / fps for fps in batch["video_fps"]]
+        inputs["second_per_grid_ts"] = torch.tensor(step_s, device=device)
     return inputs
 
 

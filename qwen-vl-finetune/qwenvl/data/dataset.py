@@ -22,6 +22,7 @@ from driving.errors import DrivingError, RecordError
 from driving.records import check_record, media_paths, messages_from_record, record_name
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.decode_guard import DecodeGuard, DecodeHangError
+from qwenvl.data.families import family_of
 from qwenvl.data.frame_cache import Clip, FrameCache
 from qwenvl.data.labels import TokenizedConversation, tokenize_conversation
 from qwenvl.data.pixels import plan_grid, render_image_block, render_video_block
@@ -152,7 +153,8 @@ def build_sample(
         [plan_grid(*frames.shape[:3], settings) for frames in kind]
         for kind in (images, [clip.frames for clip in clips])
     )
-    positions = plan_positions(columns[2], image_grids, video_grids, settings.merge_size)
+    time_steps = family_of(processor).plan_time_steps([clip.fps for clip in clips], settings.temporal_patch_size)
+    positions = plan_positions(columns[2], image_grids, video_grids, settings.merge_size, time_steps)
     return {
         "id": record_name(record),
         "group": str(record.get("group", record_name(record))),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from qwenvl.data.families import family_of
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.pixels import render_video_block
 from qwenvl.data.positions import plan_positions
@@ -24,11 +25,13 @@ def build_dummy(processor: Any) -> dict[str, Any]:
     side = settings.patch_size * merge
     block = render_video_block(processor, num_frames, side, side, 1.0)
     ids = torch.tensor(block.input_ids)
+    time_steps = family_of(processor).plan_time_steps([1.0], num_frames)
+    positions = plan_positions(block.mm_token_type_ids, (), [(1, merge, merge)], merge, time_steps)
     return {
         "input_ids": ids,
         "labels": torch.full_like(ids, IGNORED),
         "mm_token_type_ids": torch.tensor(block.mm_token_type_ids),
-        "position_ids": torch.from_numpy(plan_positions(block.mm_token_type_ids, (), [(1, merge, merge)], merge)),
+        "position_ids": torch.from_numpy(positions),
         "videos": [torch.zeros(num_frames, side, side, 3, dtype=torch.uint8)],
         "images": [],
     }

@@ -5,8 +5,13 @@ A model that is not in it is refused: what is silently different would train, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from driving.errors import DrivingError
 
 
 @dataclass(frozen=True)
@@ -16,37 +21,62 @@ class Family:
     Attributes:
         model_type: of its config.json.
         model_class, processor_class: names in transformers.
-        has_deepstack: features from inside the tower enter the first text layers, through mergers of their own.
-        has_time_stamps: a clip is written as one block a pair of frames, each after its time; else as one block, and
-            its time is in the positions (tokens a second).
+        tokens_per_second: a clip is one block, and its time is in the positions, so many a second; 0: a clip is one
+            block for each pair of frames, each after its time in words.
         counts_clip_pixels: the video processor's `longest_edge` is px of all frames together; else of one frame.
-        num_experts_key: name in the text config of the number of experts; "" for a dense model.
+        has_experts: its MLPs are experts behind a router: parameters of their own shape, no linear layers, so that
+            neither adapters nor 4-bit weights reach them.
     """
 
     model_type: str
     model_class: str
     processor_class: str
-    has_deepstack: bool = True
-    has_time_stamps: bool = True
+    tokens_per_second: int = 0
     counts_clip_pixels: bool = True
-    num_experts_key: str = ""
+    has_experts: bool = False
+
+    def plan_time_steps(self, fps: Sequence[float], frames_a_step: int) -> list[np.float32] | None:
+        """Positions from one pair of frames to the next, for each clip; None where time is in words.
+
+        Args:
+            fps: frames per second of each clip.
+            frames_a_step: frames that the tower joins into one step.
+        """
+        if not self.tokens_per_second:
+            return None
+        # In float32, as transformers has it: the product is cut to a whole number.
+        return [np.float32(self.tokens_per_second) * np.float32(frames_a_step / value) for value in fps]
 
 
 FAMILIES = {
     family.model_type: family
     for family in (
         Family("qwen3_vl", "Qwen3VLForConditionalGeneration", "Qwen3VLProcessor"),
-        Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", "Qwen3VLProcessor", num_experts_key="num_experts"),
+        Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", "Qwen3VLProcessor", has_experts=True),
         Family(
             "qwen2_5_vl",
             "Qwen2_5_VLForConditionalGeneration",
             "Qwen2_5_VLProcessor",
-            has_deepstack=False,
-            has_time_stamps=False,
+            tokens_per_second=2,
             counts_clip_pixels=False,
         ),
     )
 }
+
+
+def check_config(config: Any) -> None:
+    """Raise where a model of a known kind tells time otherwise than its family does.
+
+    Args:
+        config: of transformers.
+    """
+    family = FAMILIES[config.model_type]
+    found = getattr(config.vision_config, "tokens_per_second", 0)
+    if found != family.tokens_per_second:
+        raise DrivingError(
+            f"this {config.model_type} model has {found} tokens_per_second in its vision_config, all others have "
+            f"{family.tokens_per_second}; take the config of the model it was made from"
+        )
 
 
 def family_of(processor: Any) -> Family:

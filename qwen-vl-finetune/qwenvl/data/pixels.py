@@ -13,6 +13,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 from driving.frame_size import plan_frame_size
+from qwenvl.data.families import family_of
 from qwenvl.data.labels import MEDIA_PLACEHOLDERS, MediaBlock
 from qwenvl.data.preprocessing import Preprocessing
 
@@ -78,9 +79,23 @@ def set_processor_budget(
     sources = [(height, width)]
     if abs(log_ratio(height / width, FULL_HD[0] / FULL_HD[1])) < 0.05:
         sources.append(FULL_HD)
-    budget = max(plan_processor_budget(h, w, num_frames, size, factor) for h, w in sources)
-    processor.video_processor.size = {"shortest_edge": factor * factor * 2, "longest_edge": budget}
-    return all(_smart_resize(num_frames, h, w, factor, factor * factor * 2, budget) == size for h, w in sources)
+    counts_clip = family_of(processor).counts_clip_pixels
+    counted = num_frames if counts_clip else 1
+    budget = max(plan_processor_budget(h, w, counted, size, factor) for h, w in sources)
+    smallest = factor * factor * (2 if counts_clip else 1)
+    processor.video_processor.size = {"shortest_edge": smallest, "longest_edge": budget}
+    return all(_ask_processor(processor, num_frames, h, w, factor, smallest, budget) == size for h, w in sources)
+
+
+def _ask_processor(
+    processor: Any, num_frames: int, height: int, width: int, factor: int, min_px: int, max_px: int
+) -> tuple[int, int]:
+    """The size that the plain processor gives a frame: by the px of all frames, or (Qwen2.5-VL) of one."""
+    if family_of(processor).counts_clip_pixels:
+        return _smart_resize(num_frames, height, width, factor, min_px, max_px)
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
+
+    return smart_resize(height, width, factor, min_px, max_px)
 
 
 def log_ratio(a: float, b: float) -> float:

@@ -47,6 +47,9 @@ def embed_frames(
         patches: (P, D) normalised, in the order of the grids.
         grids: (t, h, w) in patches.
     """
+    if not hasattr(tower, "pos_embed"):  # Qwen2.5-VL: attention in windows, no learned positions, no DeepStack
+        sizes = torch.tensor(list(grids), device=patches.device)
+        return tower(patches, grid_thw=sizes).pooler_output, []
     frozen = is_frozen(tower)
     deepstack_layers = list(tower.deepstack_visual_indexes)
     with torch.no_grad() if frozen else contextlib.nullcontext():

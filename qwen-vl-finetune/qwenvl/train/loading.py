@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from qwenvl.data.families import FAMILIES
+from qwenvl.data.families import FAMILIES, check_config
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.preview import find_prompt_change
 from qwenvl.train.base_model import BaseModel, check_base, resolve_base
@@ -166,6 +166,7 @@ def load_model(
     try:
         config = transformers.AutoConfig.from_pretrained(path, **options)
         family = FAMILIES[check_type(config.model_type, str(path))]
+        check_config(config)
         model_class = getattr(transformers, family.model_class)
         if without_weights:
             with torch.device("meta"):
