@@ -54,6 +54,11 @@ def test_what_learns_is_fp32_and_nothing_else_is_cast(model):
         assert parameter.dtype in ({torch.float32} if parameter.requires_grad else frozen), name
 
 
+def test_the_quantised_weights_are_counted(model):
+    # a layer: q and o 32 x 32, k and v 32 x 16, gate, up and down 32 x 64
+    assert quantised.count_quantised(model) == 3 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+
+
 def test_quantised_weights_are_counted_as_weights_and_not_as_bytes(model, tiny_model):
     plain = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
     assert {part: total for part, (_, total) in count_parameters(model).items()} == {

@@ -19,6 +19,7 @@ from qwenvl.data import parse_dataset_use
 from qwenvl.data.clips import read_clips
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.decode_guard import DecodeGuard
+from qwenvl.data.families import FAMILIES
 from qwenvl.data.frame_cache import FrameCache
 from qwenvl.data.packing import hash_lengths
 from qwenvl.data.pixels import set_processor_budget
@@ -149,6 +150,8 @@ def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -
         device=plan.run.device,
         without_weights=plan.run.dry_run,
     )
+    if base.load_in_4bit and FAMILIES[base.model_type].has_experts:
+        say(plan, f"the experts of {base.path} stay in {base.precision}: 4 bits and adapters reach linear layers alone")
     speed_up_vision(model)
     use_driving_forward(model)
     model = apply_tuning(model, plan.model)

@@ -49,6 +49,12 @@ def list_quantised(model: nn.Module) -> list[str]:
     return [name for name, kind in kinds.items() if kind.startswith("bitsandbytes.") and kind.endswith(".Linear4bit")]
 
 
+def count_quantised(model: nn.Module) -> int:
+    """How many weights are held in 4 bits."""
+    layers = [model.get_submodule(name) for name in list_quantised(model)]
+    return sum(layer.in_features * layer.out_features for layer in layers)
+
+
 def check_quantised(model: nn.Module) -> None:
     """Raise where the library quantised another set of layers than was asked for.
 
