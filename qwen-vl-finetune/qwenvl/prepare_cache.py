@@ -117,10 +117,11 @@ def run(options: PrepareCacheOptions) -> str:
 
 def find_missing(folder: Path, rows: Rows) -> list[int]:
     """Which rows the shards do not hold yet; a row that is used twice is held once."""
-    from qwenvl.data.identity import hash_row
+    from qwenvl.data.identity import hash_row, identify_media
     from qwenvl.data.prepared import find_change
     from qwenvl.data.shards import read_shards
 
+    identify_media.cache_clear()
     held: dict[str, list[Entry]] = {}
     for entry in read_shards(folder):
         held.setdefault(entry.row, []).append(entry)

@@ -81,8 +81,8 @@ def _hash_values(record: Record, keys: Sequence[str]) -> str:
     return hash_text(json.dumps(values, ensure_ascii=False, sort_keys=True))
 
 
-def identify_files(record: Record, folders: Sequence[Path]) -> list[list[Any]]:
-    """[bytes, time of change in ns] of each file or folder that a record shows.
+def identify_files(record: Record, folders: Sequence[Path]) -> list[tuple[int, int]]:
+    """(bytes, time of change in ns) of each file or folder that a record shows.
 
     Raises:
         VideoError: One is not there.
@@ -90,12 +90,17 @@ def identify_files(record: Record, folders: Sequence[Path]) -> list[list[Any]]:
     return [identify_media(find_media(path, folders)) for kind in MEDIA for path in media_paths(record, kind)]
 
 
-def identify_media(path: Path) -> list[Any]:
-    """[bytes, time of change in ns] of a file; of a folder of pictures the sum of all bytes and the latest change."""
+@lru_cache(maxsize=4096)
+def identify_media(path: Path) -> tuple[int, int]:
+    """(bytes, time of change in ns) of a file; of a folder of pictures the sum of all bytes and the latest change.
+
+    Kept, since a thousand rows may point into one folder of a thousand pictures: whoever begins to look through rows
+    calls `identify_media.cache_clear()` first.
+    """
     status = path.stat()
     if not path.is_dir():
-        return [status.st_size, status.st_mtime_ns]
+        return status.st_size, status.st_mtime_ns
     with os.scandir(path) as entries:
         states = [entry.stat() for entry in entries]
     changes = [status.st_mtime_ns, *(state.st_mtime_ns for state in states)]
-    return [sum(state.st_size for state in states), max(changes)]
+    return sum(state.st_size for state in states), max(changes)

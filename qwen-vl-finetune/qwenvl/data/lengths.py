@@ -26,7 +26,7 @@ from driving.ledger import Skip, write_atomically
 from driving.records import record_name
 from qwenvl.data.clips import Record, plan_clips, plan_images
 from qwenvl.data.dataset import DrivingDataset, explain_too_long, tokenize_record
-from qwenvl.data.identity import hash_row, hash_text, identify_files, identify_rendering
+from qwenvl.data.identity import hash_row, hash_text, identify_files, identify_media, identify_rendering
 from qwenvl.data.labels import IGNORED
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def measure_rows(
     if dataset.prepared is not None:
         counts = np.array([entry.counts for entry in dataset.entries], dtype=np.int64).reshape(-1, 3)
         return _judge_lengths(dataset, counts, [entry.reason for entry in dataset.entries])
+    identify_media.cache_clear()
     keys = [_hash_inputs(record, folders) for record, folders in zip(dataset.records, dataset.folders, strict=True)]
     rendering = hash_text(json.dumps(identify_rendering(dataset.preprocessing, dataset.processor)))
     known = _read_kept(kept_in, rendering) if kept_in is not None else {}

@@ -105,6 +105,7 @@ class PreparedCache:
         known: dict[str, list[Entry]],
         by: str,
     ) -> list[Entry]:
+        identify_media.cache_clear()
         for entry in self.entries:
             known[getattr(entry, by)].append(entry)
         found, lacking = [], []

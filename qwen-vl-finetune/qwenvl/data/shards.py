@@ -39,7 +39,7 @@ SAMPLED_BLOCKS, BLOCK_BYTES = 16, 2**16
 SUPERVISED = 4  # flag beside a token's modality (0 text, 1 image, 2 video)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredMedia:
     """The frames of one video or picture, and the file that they came from.
 
@@ -66,7 +66,7 @@ class StoredMedia:
         return int(np.prod(self.shape)) * 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One row of a prepared cache.
 
