@@ -191,19 +191,6 @@ def test_activations_are_kept_on_a_cpu_unless_asked():
     assert argv[argv.index("--gradient_checkpointing") + 1] == "True"
 
 
-def test_upstreams_own_command_line_parses():
-    plan = parse(
-        "--dataset_use", "physical_ai_driving%50", "--data_flatten", "False", "--tune_mm_vision", "False",
-        "--tune_mm_mlp", "True", "--tune_mm_llm", "True", "--bf16", "--output_dir", "out", "--num_train_epochs", "0.5",
-        "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4", "--max_pixels", "50176",
-        "--min_pixels", "784", "--eval_strategy", "no", "--save_strategy", "steps", "--save_steps", "1000",
-        "--save_total_limit", "1", "--learning_rate", "1e-5", "--weight_decay", "0", "--warmup_ratio", "0.03",
-        "--max_grad_norm", "1", "--lr_scheduler_type", "cosine", "--logging_steps", "1", "--model_max_length", "8192",
-        "--gradient_checkpointing", "True", "--dataloader_num_workers", "4", "--run_name", "r", "--report_to", "none",
-    )  # fmt: skip
-    assert (plan.data.max_pixels, plan.run.model_max_length, plan.run.warmup_steps) == (50176, 8192, 0.03)
-
-
 @pytest.mark.parametrize("spelling", ["--help", "-h"])
 def test_help_is_printed_with_every_flag_of_ours(spelling, capsys):
     with pytest.raises(SystemExit) as left:
