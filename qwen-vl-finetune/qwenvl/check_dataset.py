@@ -84,12 +84,14 @@ def run(options: CheckDatasetOptions) -> int:
     from qwenvl.data.inspection_page import format_page
     from qwenvl.data.inspection_report import describe_inspection, format_inspection
     from qwenvl.data.rows import load_rows
+    from qwenvl.data.shared_groups import find_shared_groups
 
-    rows = load_rows(parse_dataset_use(options.dataset_use), options.seed)
+    uses = parse_dataset_use(options.dataset_use)
+    rows = load_rows(uses, options.seed)
     dataset = build_dataset(options, rows)
     samples = choose_samples(dataset, options.samples)
     show_samples(samples, dataset)
-    inspection = inspect(options, rows, dataset)
+    inspection = inspect(options, rows, dataset, find_shared_groups(rows, uses))
     refusals = find_refusals(inspection, options.max_bad_fraction)
     print(format_inspection(inspection))
     if options.json is not None:
@@ -144,7 +146,9 @@ def show_samples(samples: Sequence[tuple[int, Any]], dataset: DrivingDataset) ->
         print(format_sample(sample, dataset.processor.tokenizer, marks=marks).rstrip("\n") + "\n")
 
 
-def inspect(options: CheckDatasetOptions, rows: Rows, dataset: DrivingDataset) -> Inspection:
+def inspect(
+    options: CheckDatasetOptions, rows: Rows, dataset: DrivingDataset, shared_groups: dict[str, list[str]]
+) -> Inspection:
     """Everything the report says, with progress bars where somebody watches."""
     from functools import partial
 
@@ -173,6 +177,6 @@ def inspect(options: CheckDatasetOptions, rows: Rows, dataset: DrivingDataset) -
         skips=[*rows.skips, *skips, *undecodable],
         bad_answers=found.check_answers(rows),
         repeated_ids=found.find_repeated_ids(rows),
-        shared_groups=found.find_shared_groups(rows),
+        shared_groups=shared_groups,
         num_decoded=len(indices),
     )

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 
 from driving.ledger import Skip  # noqa: E402
 from qwenvl.check_dataset import main  # noqa: E402
-from qwenvl.data.inspection import is_held_out  # noqa: E402
 from qwenvl.data.inspection_report import describe_inspection, format_histogram, group_by_reason, summarise  # noqa: E402
+from qwenvl.data.shared_groups import is_held_out  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 QUESTION = "<video>\nWhere does the car go?"
@@ -244,6 +244,16 @@ def test_a_recording_in_train_and_val_is_refused(check, folder):
     assert code == 1 and report["shared_groups"] == {pair: ["clip04"]}
     assert f"error: {use} cannot be trained on: {pair} share 1 recordings, clip04 among them\n" == err
     assert f"leak         {pair} share 1 recordings: clip04" in out
+
+
+def test_a_val_json_beside_the_training_json_is_looked_at_unasked(check, folder):
+    rows = json.loads((folder / "train.json").read_text())
+    (folder / "val.json").write_text(json.dumps(rows[:1]))
+    code, _, report, err = check("--dataset-use", str(folder / "train.json"))
+    assert code == 1 and "val.json share 1 recordings, clip00 among them" in err
+    assert report["rows"] == 10
+    (folder / "val.json").write_text(json.dumps([{**rows[0], "group": "another"}]))
+    assert check("--dataset-use", str(folder / "train.json"))[0] == 0
 
 
 def test_two_training_sets_may_share_recordings(check, folder):

@@ -10,10 +10,9 @@ F, H, W = frames, height and width of a clip in px
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 from driving.answer_format import AnswerFormat, parse_answer
@@ -25,8 +24,7 @@ from qwenvl.data.clips import plan_clips, plan_images
 from qwenvl.data.dataset import BadSample, DrivingDataset, explain_too_long, tokenize_record
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.rows import Rows
-
-HELD_OUT = ("val", "valid", "validation", "eval", "test")  # file and dataset names end so
+from qwenvl.data.shared_groups import list_unique
 
 
 @dataclass(frozen=True)
@@ -158,15 +156,6 @@ class _Decode:
         return Skip(sample.id, "decode", sample.reason) if isinstance(sample, BadSample) else None
 
 
-def list_unique(rows: Rows) -> Iterator[tuple[dict[str, Any], str]]:
-    """(record, its dataset's name), each once however large its share is."""
-    seen = set()
-    for record, name in zip(rows.records, rows.names, strict=True):
-        if id(record) not in seen:
-            seen.add(id(record))
-            yield record, name
-
-
 def check_answers(rows: Rows) -> list[Skip] | None:
     """Rows whose answers the dataset's own format cannot read back strictly; None where there is no format."""
     if rows.answer_format is None:
@@ -203,25 +192,6 @@ def find_repeated_ids(rows: Rows) -> list[str]:
     """Ids that several rows carry; the ledger, the truth and a resumed run tell rows apart by them."""
     names = [record_name(record) for record, _ in list_unique(rows)] + [skip.id for skip in rows.skips]
     return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def find_shared_groups(rows: Rows) -> dict[str, list[str]]:
-    """Recordings that are in a held-out set and in another one as well, by pair of datasets."""
-    groups: dict[str, set[str]] = defaultdict(set)
-    for record, name in list_unique(rows):
-        groups[name].add(str(record.get("group", record_name(record))))
-    shared = {}
-    for one, other in combinations(groups, 2):
-        common = groups[one] & groups[other]
-        if common and (is_held_out(one) or is_held_out(other)):
-            shared[f"{one} and {other}"] = sorted(common)
-    return shared
-
-
-def is_held_out(name: str) -> bool:
-    """Whether a dataset's name or file says that nothing may be learned from it."""
-    stem = name.rsplit("/", 1)[-1].removesuffix(".jsonl").removesuffix(".json").lower()
-    return stem.replace("-", "_").rsplit("_", 1)[-1] in HELD_OUT
 
 
 def find_refusals(inspection: Inspection, max_bad_fraction: float) -> list[str]:
