@@ -11,6 +11,17 @@ import numpy as np
 MISS_RADII_M = (0.25, 0.5, 1.0, 2.0)
 SIGN_THRESHOLD_PER_M = 0.002  # below this a curve's side is not worth judging
 MOVING_MPS = 0.3
+# Beyond these a predicted value is held when it is scored, so that one absurd answer stays a finite, awful error.
+MAX_VELOCITY_MPS = 1000.0
+MAX_CURVATURE_PER_M = 10.0
+
+
+def hold_at_limits(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted speeds and curvatures, none beyond what is scored."""
+    return (
+        np.clip(velocity_mps, -MAX_VELOCITY_MPS, MAX_VELOCITY_MPS),
+        np.clip(curvature_per_m, -MAX_CURVATURE_PER_M, MAX_CURVATURE_PER_M),
+    )
 
 
 def displacement_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -15,15 +15,13 @@ import numpy as np
 
 from driving.answer_format import AnswerFormat, parse_answer
 from driving.errors import AnswerError
+from driving.metrics import hold_at_limits
 from driving.trajectory import Trajectory, repeat_to_rate
 from evaluation.baselines import Motion
 
 # Beyond these a value is called out of range in the report (research/field.md 2.2; reversing is in range here).
 VELOCITY_RANGE_MPS = (-20.0, 70.0)
 CURVATURE_RANGE_PER_M = (-0.2, 0.2)
-# Beyond these a value is held at the limit when it is scored, so that one absurd answer stays a finite, awful error.
-MAX_VELOCITY_MPS = 1000.0
-MAX_CURVATURE_PER_M = 10.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ def read_answers(
     for row, answer in enumerate(parsed):
         if answer.trajectory is not None:
             fine = repeat_to_rate(answer.trajectory, velocity.shape[1])
-            velocity[row] = np.clip(fine.velocity_mps, -MAX_VELOCITY_MPS, MAX_VELOCITY_MPS)
-            curvature[row] = np.clip(fine.curvature_per_m, -MAX_CURVATURE_PER_M, MAX_CURVATURE_PER_M)
+            velocity[row], curvature[row] = hold_at_limits(fine.velocity_mps, fine.curvature_per_m)
     return Answers(velocity, curvature, parsed, np.array(is_cut, bool), np.array(num_tokens, np.float64))
 
 

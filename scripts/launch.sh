@@ -130,3 +130,4 @@ optional --min_pixels "${MIN_PIXELS:-}"
 optional --run_name "${RUN_NAME:-}"
 optional --save_steps "${SAVE_STEPS:-}"
 optional --report_to "${REPORT_TO:-}"
+if [[ -n ${EVAL_STEPS:-} ]]; then OPTIONAL+=(--eval_strategy steps --eval_steps "$EVAL_STEPS"); fi

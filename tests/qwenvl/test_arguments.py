@@ -83,9 +83,29 @@ def test_a_value_without_a_flag_is_refused():
         check_flags(["config.json"], set())
 
 
-def test_evaluation_inside_training_is_refused():
-    with pytest.raises(DrivingError, match="--eval_strategy steps: evaluation inside training"):
-        parse("--eval_strategy", "steps", "--eval_steps", "5")
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--eval_steps", "0.5"),
+        ("--eval_dataset_use", "val.json"),
+        ("--metric_for_best_model", "eval_loss"),
+        ("--load_best_model_at_end", "True"),
+    ],
+)
+def test_what_is_asked_of_an_evaluation_that_never_takes_place_is_refused(argv):
+    with pytest.raises(DrivingError, match=f"{argv[0]} {argv[1]} has no effect without an evaluation; add --eval_str"):
+        parse(*argv)
+
+
+def test_evaluation_takes_place_with_every_checkpoint_unless_said():
+    run = parse("--eval_strategy", "steps", "--save_steps", "70").run
+    assert (run.eval_steps, run.eval_samples, run.metric_for_best_model) == (70, 64, "eval_loss")
+    assert parse("--eval_strategy", "steps", "--eval_steps", "30", "--save_steps", "70").run.eval_steps == 30
+
+
+def test_the_best_may_be_looked_for_more_often_than_checkpoints_are_written():
+    run = parse("--eval_strategy", "epoch", "--load_best_model_at_end", "True", "--metric_for_best_model", "ade").run
+    assert (run.load_best_model_at_end, run.metric_for_best_model) == (True, "eval_ade")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +119,11 @@ def test_evaluation_inside_training_is_refused():
         (("--max_bad_fraction", "2"), "not a share from 0 to 1"),
         (("--ignore_data_skip", "True"), "--ignore_data_skip True would show a resumed run the first samples again"),
         (("--remove_unused_columns", "True"), "--remove_unused_columns True would take the frames away"),
-        (("--load_best_model_at_end", "True"), "--load_best_model_at_end"),
+        (("--save_strategy", "best"), "--save_strategy best needs an evaluation"),
+        (("--metric_for_best_model", "bleu"), "--metric_for_best_model eval_bleu is none of eval_ade, "),
+        (("--eval_strategy", "steps", "--lr_scheduler_type", "greedy"), "--lr_scheduler_type greedy would follow the"),
+        (("--eval_strategy", "steps", "--eval_samples", "-1"), "--eval_samples -1 must be a number, at least 0"),
+        (("--eval_strategy", "epoch", "--fp16_full_eval", "True"), "--fp16_full_eval True has no place here"),
         (("--vision_tower_lr", "1e-5"), "--vision_tower_lr 1e-05 has no effect on a frozen tower"),
         (("--save_steps", "0"), "--save_steps 0 must be above 0"),
         (("--bf16", "True", "--fp16", "True"), "--bf16 True and --fp16 True contradict each other"),
@@ -136,7 +160,7 @@ FOREIGN_VALUES = {
     "accelerator_config": '{"split_batches": true}', "average_tokens_across_devices": "False", "data_seed": "1",
     "dataloader_in_order": "False", "dataloader_multiprocessing_context": "spawn", "fsdp": "full_shard",
     "label_smoothing_factor": "0.1", "length_column_name": "words", "torch_compile_backend": "eager",
-    "torch_compile_mode": "default",
+    "torch_compile_mode": "default", "eval_accumulation_steps": "2",
 }  # fmt: skip
 
 

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.needs_torch
 
 LORA = ("--lora_enable", "True")
 TRAINS_VISION = ("--tune_mm_vision", "True")
+EVALUATED = ("--eval_strategy", "epoch", "--eval_dataset_use", "DATA")
+BEST_METRICS = ("eval_loss", "eval_exact_match")
 
 
 REFUSED = ("remove_unused_columns", "logging_nan_inf_filter")  # there for their defaults, which are not transformers'
@@ -305,6 +307,9 @@ MOVES: dict[str, tuple[str, Callable[[Sight], Any], Any, Any, tuple[str, ...]]] 
     "warmup_steps": ("4", lambda s: s.rates()[:4], [0, 1, cosine(1 / 9), cosine(2 / 9)], [0, 0.25, 0.5, 0.75], ()),
     "dataloader_num_workers": ("1", lambda s: s.trainer.get_train_dataloader().num_workers, 0, 1, ()),
     "ddp_find_unused_parameters": ("True", unused_search, False, True, ()),
+    "eval_dataset_use": ("HALF", lambda s: len(s.trainer.validator.set.samples), 10, 5, EVALUATED),
+    "eval_samples": ("3", lambda s: len(s.trainer.validator.set.prompts), 10, 3, EVALUATED),
+    "metric_for_best_model": ("exact_match", lambda s: s.trainer.best.metric, *BEST_METRICS, EVALUATED),
     "seed": ("7", lambda sight: sight.rows, order(42), order(7), ()),
 }  # fmt: skip
 

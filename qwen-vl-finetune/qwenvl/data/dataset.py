@@ -210,6 +210,7 @@ class DrivingDataset:
         model_max_length: int,
         cache: FrameCache | None = None,
         guard: DecodeGuard | None = None,
+        with_answer: bool = True,
     ) -> None:
         self.records = records
         self.folders = folders
@@ -218,6 +219,7 @@ class DrivingDataset:
         self.model_max_length = model_max_length
         self.cache = cache
         self.guard = guard
+        self.with_answer = with_answer  # False: prompts, up to where generation begins
         self.prepared: PreparedCache | None = None
         self.entries: list[Entry] = []  # of the prepared cache, one a row
         # Shared with the workers, which are forked: what the training process skips they skip from then on.
@@ -263,7 +265,7 @@ class DrivingDataset:
                 record,
                 self.processor,
                 self.preprocessing,
-                with_answer=True,
+                with_answer=self.with_answer,
                 clips=clips,
                 folders=self.folders[index],
             )
@@ -280,6 +282,14 @@ class DrivingDataset:
         reason = entry.reason or explain_too_long(entry.counts[0], self.model_max_length)
         if reason:
             return BadSample(record_name(record), reason, row=index)
+        if not self.with_answer:
+            clips, folders = prepared.read_clips(entry), self.folders[index]
+            try:
+                return build_inputs(
+                    record, self.processor, self.preprocessing, with_answer=False, clips=clips, folders=folders
+                )
+            except DrivingError as error:
+                return BadSample(record_name(record), str(error), row=index)
         columns = prepared.read_tokens(entry)
         return build_sample(record, columns, prepared.read_clips(entry), prepared.read_images(entry), self.processor)
 

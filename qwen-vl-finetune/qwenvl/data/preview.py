@@ -35,7 +35,7 @@ def list_runs(sample: dict[str, Any], tokenizer: Any, max_chars: int) -> list[Ru
         while stop < len(ids) and (kinds[stop] > 0, labels[stop] != IGNORED) == key:
             stop += 1
         text = f"({stop - start} visual tokens)" if key[0] else tokenizer.decode(ids[start:stop])
-        runs.append(Run(_shorten(_show_controls(text), max_chars) if key[1] else _show_controls(text), *key))
+        runs.append(Run(shorten(show_controls(text), max_chars) if key[1] else show_controls(text), *key))
         start = stop
     return runs
 
@@ -48,11 +48,11 @@ def format_sample(sample: dict[str, Any], tokenizer: Any, max_chars: int = 700, 
     )
 
 
-def _shorten(text: str, max_chars: int) -> str:
+def shorten(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars // 2]} ... {text[-max_chars // 2 :]}"
 
 
-def _show_controls(text: str) -> str:
+def show_controls(text: str) -> str:
     """A dataset's text may not steer the terminal that shows it."""
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text

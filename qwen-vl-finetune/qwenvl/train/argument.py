@@ -19,7 +19,7 @@ import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
-from qwenvl.train.foreign_flags import check_foreign, check_without_effect
+from qwenvl.train.foreign_flags import check_evaluation, check_foreign, check_without_effect
 from qwenvl.train.limits import check_limits
 from qwenvl.train.quantised import check_bitsandbytes
 from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
@@ -60,6 +60,10 @@ class DataArguments:
     """Which rows, and how their videos become pixels."""
 
     dataset_use: str = field(default="physical_ai_driving", metadata={"help": "names or paths, commas, each with %%N"})
+    eval_dataset_use: str = field(
+        default="",
+        metadata={"help": "rows to evaluate on while training; default: the val.json beside each training JSON"},
+    )
     data_flatten: bool = field(
         default=False, metadata={"help": "put the samples of a batch into one row, without padding"}
     )
@@ -129,7 +133,28 @@ class TrainingArguments(transformers.TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "search for parameters without a gradient; dummies leave none"}
     )
+    eval_samples: int = field(
+        default=64, metadata={"help": "rows that are answered at each evaluation, spread over the recordings; 0: none"}
+    )
+    metric_for_best_model: str | None = field(
+        default=None, metadata={"help": "what the best checkpoint is chosen by; default eval_loss"}
+    )
     seed: int = field(default=42, metadata={"help": "decides rows, order, adapters and dropout"})
+
+    def __post_init__(self) -> None:
+        takes_best = self.load_best_model_at_end
+        # transformers would ask for saving and evaluating at the same steps; here a new best is saved at once.
+        self.load_best_model_at_end = False
+        self.eval_steps = self.eval_steps or self.save_steps
+        metric = self.metric_for_best_model or "eval_loss"
+        self.metric_for_best_model = metric if metric.startswith("eval_") else f"eval_{metric}"
+        super().__post_init__()
+        self.load_best_model_at_end = takes_best
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether held-out rows are looked at while training."""
+        return str(self.eval_strategy.value) != "no"
 
 
 @dataclass(frozen=True)
@@ -169,7 +194,9 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     check_arguments(model, data, run)
     check_without_effect(model, data, run)
     check_limits(run, trains_vision=model.tune_mm_vision)
-    check_foreign(run, {name for name, _ in split_flags(argv)})
+    typed = {name for name, _ in split_flags(argv)}
+    check_foreign(run, typed)
+    check_evaluation(run, data, typed)
     return TrainPlan(model, data, run, tuple(notes))
 
 
@@ -222,11 +249,6 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         raise DrivingError(
             f"--lora_r {model.lora_r}, --lora_alpha {model.lora_alpha} and --lora_dropout {model.lora_dropout}: "
             "the rank and the scale must be above 0, the dropout from 0 to below 1"
-        )
-    if str(run.eval_strategy.value) != "no":
-        raise DrivingError(
-            f"--eval_strategy {run.eval_strategy.value}: evaluation inside training is not in this version; "
-            "leave it out and run scripts/evaluate.py afterwards"
         )
     if run.n_gpu > 1 and not run.dry_run:
         raise DrivingError(

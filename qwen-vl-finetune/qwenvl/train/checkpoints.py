@@ -139,7 +139,7 @@ def give_up_unstarted(output_dir: Path) -> bool:
         return False
     for folder in folders:
         shutil.rmtree(folder)
-    for pattern in (PLAN_NAME, "train_plan.json", "training_log.jsonl", "skipped*.jsonl"):
+    for pattern in (PLAN_NAME, "train_plan.json", "training_log.jsonl", "eval_log.jsonl", "skipped*.jsonl"):
         for path in Path(output_dir).glob(pattern):
             path.unlink()
     return True
@@ -154,8 +154,8 @@ def check_owner(folder: Path, plan: dict[str, Any]) -> None:
         )
 
 
-def remove_old(output_dir: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` complete checkpoints, and what was left half written before them."""
+def remove_old(output_dir: Path, keep: int | None, best_step: int | None = None) -> None:
+    """Delete all but the best and the newest `keep` complete checkpoints, and what was left half written before."""
     if keep is None or keep < 1:
         return
     complete = [step for step, folder in list_checkpoints(output_dir) if not find_damage(folder)]
@@ -163,7 +163,7 @@ def remove_old(output_dir: Path, keep: int | None) -> None:
         return
     oldest_kept = complete[keep - 1]
     for step, folder in list_checkpoints(output_dir):
-        if step < oldest_kept:
+        if step < oldest_kept and step != best_step:
             # The marker first: a folder that is being deleted must not look complete.
             (folder / MARKER_NAME).unlink(missing_ok=True)
             shutil.rmtree(folder)

@@ -9,20 +9,27 @@ import dataclasses
 from typing import Any
 
 from driving.errors import DrivingError
+from qwenvl.train.answer_scores import EVAL_METRICS
 
 # flag -> (the value that changes nothing, what to do instead)
 FOREIGN: dict[str, tuple[Any, str]] = {
     "auto_find_batch_size": (False, "the batch is part of the plan that a resume must match; try a dry run"),
     "average_tokens_across_devices": (True, "the loss is always weighted by supervised token over all ranks"),
     "data_seed": (None, "--seed decides the order of the rows too"),
+    "batch_eval_metrics": (False, "answers are gathered once, as text"),
+    "bf16_full_eval": (False, "evaluation computes as training does"),
     "dataloader_drop_last": (False, "no row is left out; the last batch is smaller"),
     "dataloader_in_order": (True, "the order of the rows is exact"),
     "dataloader_multiprocessing_context": (None, "the workers are forked, so that they share the frame cache"),
     "enable_jit_checkpoint": (False, "SIGTERM is answered with a checkpoint already"),
+    "eval_accumulation_steps": (None, "evaluation keeps no logits"),
+    "fp16_full_eval": (False, "evaluation computes as training does"),
     "fsdp": (None, "--deepspeed shards here"),
     "label_smoothing_factor": (0.0, "the loss is that of the exact answer"),
     "length_column_name": ("length", "--group_by_length measures the rows itself"),
     "logging_nan_inf_filter": (False, "a loss that is not finite ends the run"),
+    "greater_is_better": (None, "each metric knows"),
+    "prediction_loss_only": (False, "--eval_samples 0 answers nothing"),
     "save_only_model": (False, "a checkpoint without its optimizer cannot be continued exactly"),
     "torch_compile": (False, "samples differ in shape, so it would compile again and again"),
     "torch_compile_backend": (None, "samples differ in shape, so it would compile again and again"),
@@ -31,6 +38,10 @@ FOREIGN: dict[str, tuple[Any, str]] = {
     "use_liger_kernel": (False, "the head sees supervised rows only, in chunks, without it"),
 }
 LORA_ONLY = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora", "use_rslora")
+EVALUATION_ONLY = (
+    "eval_dataset_use", "eval_delay", "eval_on_start", "eval_samples", "eval_steps", "load_best_model_at_end",
+    "metric_for_best_model",
+)  # fmt: skip
 # accelerate's object, whatever was typed: its settings are for loaders and steps that are not used here.
 ACCELERATOR_CONFIG = "accelerator_config"
 
@@ -48,6 +59,24 @@ def check_foreign(run: Any, typed: set[str]) -> None:
             raise DrivingError(f"--{name} {value} has no place here: {instead}; leave it out")
     if ACCELERATOR_CONFIG in typed:
         raise DrivingError(f"--{ACCELERATOR_CONFIG} has no place here: batches and steps are planned; leave it out")
+
+
+def check_evaluation(run: Any, data: Any, typed: set[str]) -> None:
+    """Raise where something is asked of an evaluation that never takes place, or by a metric that there is not."""
+    if run.metric_for_best_model not in EVAL_METRICS:
+        raise DrivingError(
+            f"--metric_for_best_model {run.metric_for_best_model} is none of {', '.join(sorted(EVAL_METRICS))}"
+        )
+    if run.is_evaluated:
+        return
+    for name in EVALUATION_ONLY:
+        value = getattr(run, name, None) or getattr(data, name, None)
+        if name in typed and value:
+            raise DrivingError(
+                f"--{name} {value} has no effect without an evaluation; add --eval_strategy steps or epoch"
+            )
+    if str(getattr(run.save_strategy, "value", run.save_strategy)) == "best":
+        raise DrivingError("--save_strategy best needs an evaluation; add --eval_strategy steps or epoch")
 
 
 def check_without_effect(model: Any, data: Any, run: Any) -> None:

@@ -12,6 +12,7 @@ Generation goes through transformers' own forward. B = rows, L = tokens, E = wid
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,8 @@ def use_driving_forward(model: nn.Module) -> None:
 
         return CausalLMOutputWithPast(loss=sum_losses(self, targets=targets, **kwargs))
 
+    # `generate` looks up there which of its inputs the model knows.
+    forward.__signature__ = inspect.signature(type(model).forward)  # type: ignore[attr-defined]
     model.forward = types.MethodType(forward, model)
 
 

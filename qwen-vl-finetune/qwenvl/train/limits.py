@@ -24,12 +24,16 @@ REPORTERS = {
     "trackio": ("trackio",),
     "wandb": ("wandb",),
 }
+FOLLOWS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
 MAX_SEED = 2**32 - 1  # numpy's
 MIN_VALUES = {
     "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
     "dataloader_num_workers": 0,
     "model_max_length": 1,
+    "eval_samples": 0,
+    "eval_steps": 0.0,
     "learning_rate": 0.0,
     "mm_projector_lr": 0.0,
     "vision_tower_lr": 0.0,
@@ -70,10 +74,11 @@ def _check_refused(run: Any, trains_vision: bool) -> None:
         raise DrivingError("--ignore_data_skip True would show a resumed run the first samples again; leave it out")
     if run.remove_unused_columns:
         raise DrivingError("--remove_unused_columns True would take the frames away from the model; leave it out")
-    if run.load_best_model_at_end:
+    schedule = str(getattr(run.lr_scheduler_type, "value", run.lr_scheduler_type))
+    if schedule in FOLLOWS_EVALUATION:
         raise DrivingError(
-            "--load_best_model_at_end True is not in this version, nothing is evaluated while training; "
-            "leave it out and compare checkpoints with scripts/evaluate.py"
+            f"--lr_scheduler_type {schedule} would follow the evaluations, which may change when a run is continued; "
+            "use cosine, linear or constant"
         )
     if run.vision_tower_lr is not None and not trains_vision:
         raise DrivingError(

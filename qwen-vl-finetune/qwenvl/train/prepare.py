@@ -36,6 +36,7 @@ from qwenvl.train.parts import count_parameters
 from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
 from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches
 from qwenvl.train.tuning import apply_tuning
+from qwenvl.train.validation_set import ValidationSet, build_validation_set, describe_validation_set
 
 if TYPE_CHECKING:
     from qwenvl.data.lengths import Lengths
@@ -52,11 +53,13 @@ class RunData:
         dataset: the rows as samples.
         batches: which rows make which batch, on this rank.
         lengths: tokens of each row; None where nothing is planned from them.
+        validation_set: held-out rows to evaluate on meanwhile; None for none.
     """
 
     dataset: DrivingDataset
     batches: EpochBatches
     lengths: Lengths | None
+    validation_set: ValidationSet | None = None
 
     @property
     def hash(self) -> str:
@@ -94,7 +97,12 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         num_visual=None if lengths is None else lengths.visual_tokens,
         bin_tokens=run.model_max_length if plan.data.data_packing else 0,
     )
-    return RunData(dataset, batches, lengths)
+    validation_set = None
+    if run.is_evaluated:
+        validation_set = build_validation_set(plan, parse_dataset_use(plan.data.dataset_use), rows, dataset)
+        for line in describe_validation_set(validation_set, plan):
+            say(plan, line)
+    return RunData(dataset, batches, lengths, validation_set)
 
 
 def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:

@@ -112,8 +112,9 @@ def format_duration(seconds: float) -> str:
 
 
 class LogFile(transformers.TrainerCallback):
-    """training_log.jsonl: one line a logged step. A resumed run continues it where its checkpoint stood.
+    """training_log.jsonl: one line a logged step, and one an evaluation.
 
+    A resumed run continues it where its checkpoint stood.
     `elapsed_s` counts from where this process began to train, so it starts again after every resume.
     """
 
@@ -129,7 +130,7 @@ class LogFile(transformers.TrainerCallback):
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and logs and "loss" in logs:
+        if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             path = Path(args.output_dir) / LOG_NAME
             path.parent.mkdir(parents=True, exist_ok=True)
             elapsed_s = round(time.monotonic() - self.started_s, 3)

@@ -19,7 +19,7 @@ STATE_FILES = (
 
 RESULT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
 # The run's papers, and what people edit by hand.
-NOT_RESULT = (MANIFEST_NAME, PLAN_NAME, PLAN_FACTS_NAME, "generation_config.json")
+NOT_RESULT = (MANIFEST_NAME, PLAN_NAME, PLAN_FACTS_NAME, "best.json", "generation_config.json")
 
 
 def copy_result(checkpoint: Path, output_dir: Path) -> None:

@@ -79,8 +79,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
         for reason in passed_over:
             say(plan, f"{reason}; passed over")
         if resume_from is not None and checkpoints.read_step(resume_from) >= total_steps:
-            say(plan, f"{resume_from} already stands at the last step; its weights are the result")
-            summary = _take_result(plan, resume_from)
+            summary = _take_result(plan, resume_from, data.validation_set)
         else:
             skip_book = SkipBook(
                 output_dir,
@@ -121,13 +120,23 @@ def _open_ledger(path: Path, rows: Any, known: list[Skip], max_bad_fraction: flo
     check_bad_fraction(len(rows.skips), len(rows.records) + len(rows.skips), max_bad_fraction, path)
 
 
-def _take_result(plan: Any, checkpoint: Path) -> dict[str, Any]:
+def _take_result(plan: Any, checkpoint: Path, validation_set: Any) -> dict[str, Any]:
     """The result of a run that was stopped between its last checkpoint and its end; returns the run's summary."""
+    from qwenvl.train.best import BestCheckpoint
+    from qwenvl.train.prepare import say
     from qwenvl.train.result import copy_result
 
     output_dir = Path(plan.run.output_dir)
+    whose = "its"
     if plan.run.process_index == 0:
-        copy_result(checkpoint, output_dir)
+        source = checkpoint
+        if plan.run.load_best_model_at_end:
+            best = BestCheckpoint(output_dir, plan.run.metric_for_best_model, validation_set.identity)
+            best.record()
+            source = best.find_folder() or checkpoint
+        whose = "its" if source.name == checkpoint.name else f"the best one's, {source.name}'s,"
+        copy_result(source, output_dir)
+    say(plan, f"{checkpoint} already stands at the last step; {whose} weights are the result")
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     skipped = len(read_ledger(output_dir / LEDGER_NAME))
     return _summarise(plan, state["global_step"], state["epoch"], skipped)
@@ -153,8 +162,10 @@ def _fit(
     callbacks: Any,
 ) -> dict[str, Any] | None:
     """Train to the end and write the result; returns the run's summary, or None where it was asked to stop before."""
+    from qwenvl.train import checkpoints
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.base_model import complete_base
+    from qwenvl.train.best import drop_lines_after
     from qwenvl.train.consensus import Consensus
     from qwenvl.train.prepare import say
     from qwenvl.train.stopping import StopOnRequest
@@ -173,8 +184,11 @@ def _fit(
         base=complete_base(base, plan.run.cache_dir),
         groups=groups,
         skip_book=skip_book,
+        validation_set=data.validation_set,
         callbacks=callbacks,
     )
+    if plan.run.process_index == 0:
+        drop_lines_after(Path(plan.run.output_dir), 0 if resume_from is None else checkpoints.read_step(resume_from))
     if resume_from is not None:
         say(plan, f"continuing from {resume_from}")
     stopping = StopOnRequest(Consensus(plan.run.world_size), skip_book)
@@ -183,7 +197,10 @@ def _fit(
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
         if stopping.has_stopped:
             return None
-        trainer.save_result()
+        result = trainer.save_result()
+    if plan.run.load_best_model_at_end:
+        last = "no checkpoint can be called the best; the result is the last"
+        say(plan, f"the result is {result}" if result else last)
     trainer.accelerator.wait_for_everyone()
     return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(skip_book.skips))
 
@@ -204,8 +221,12 @@ def _claim(plan: Any, identity: dict[str, Any], give_up: Any) -> contextlib.Abst
     if plan.run.process_index:
         return contextlib.nullcontext()
     from qwenvl.data import parse_dataset_use
+    from qwenvl.data.held_out import find_validation
 
-    reads = [use.annotation_path for use in parse_dataset_use(plan.data.dataset_use)]
+    uses = parse_dataset_use(plan.data.dataset_use)
+    if plan.run.is_evaluated:
+        uses += find_validation(uses, plan.data.eval_dataset_use)
+    reads = [use.annotation_path for use in uses]
     model = Path(plan.model.model_name_or_path)
     return claim_output(
         Path(plan.run.output_dir),

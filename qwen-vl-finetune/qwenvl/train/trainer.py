@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 from transformers.trainer_callback import ProgressCallback
 
 from qwenvl.data.collate import collate, to_step_inputs
@@ -19,14 +21,19 @@ from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train import checkpoints
 from qwenvl.train.argument import TrainingArguments
 from qwenvl.train.base_model import BaseModel
+from qwenvl.train.best import BestCheckpoint, add_line
 from qwenvl.train.disk import explain_failed_save
+from qwenvl.train.evaluation_lines import format_evaluation
 from qwenvl.train.finiteness import LossWatch
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
+from qwenvl.train.result import copy_result
 from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches, EpochLoader
 from qwenvl.train.skips import SkipBook
 from qwenvl.train.stopping import outlive_foreign_stop
+from qwenvl.train.validation import Validator
+from qwenvl.train.validation_set import ValidationSet
 
 
 class DrivingTrainer(transformers.Trainer):
@@ -38,6 +45,7 @@ class DrivingTrainer(transformers.Trainer):
         base: the weights that it began from.
         groups: recordings (clips, rides) of the rows trained on.
         skip_book: samples that could not be used.
+        validation_set: held-out rows that it is judged on meanwhile; None for none.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class DrivingTrainer(transformers.Trainer):
         base: BaseModel,
         groups: Sequence[str],
         skip_book: SkipBook,
+        validation_set: ValidationSet | None = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ) -> None:
         self.driving_processor = dataset.processor
@@ -71,7 +80,12 @@ class DrivingTrainer(transformers.Trainer):
             flatten=flatten,
         )
         super().__init__(
-            model=model, args=args, train_dataset=dataset, data_collator=collator, callbacks=[*callbacks, LogFile()]
+            model=model,
+            args=args,
+            train_dataset=dataset,
+            eval_dataset=None if validation_set is None else validation_set.samples,
+            data_collator=collator,
+            callbacks=[*callbacks, LogFile()],
         )
         for plain in (transformers.PrinterCallback, ProgressCallback):  # whichever --disable_tqdm brought
             self.remove_callback(plain)
@@ -79,6 +93,11 @@ class DrivingTrainer(transformers.Trainer):
         self.meter = StepMeter(functools.partial(read_peak_memory_gib, self.args.device))
         self.add_callback(self.meter)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the tokens of all micro-batches and ranks
+        self.validator: Validator | None = None
+        self.best: BestCheckpoint | None = None
+        if validation_set is not None:
+            self.validator = Validator(validation_set, args, collator, self.pixel_dtype, self.accelerator.autocast)
+            self.best = BestCheckpoint(Path(args.output_dir), args.metric_for_best_model, validation_set.identity)
 
     # Batches
 
@@ -103,11 +122,12 @@ class DrivingTrainer(transformers.Trainer):
         self.current_ids = inputs["ids"]
         for bad in inputs["bad"]:
             self.skip_book.note(bad)
-        dtype = torch.float32 if self.args.device.type == "cpu" else self.compute_dtype
-        return to_step_inputs(inputs, self.driving_processor, self.args.device, dtype)
+        return to_step_inputs(inputs, self.driving_processor, self.args.device, self.pixel_dtype)
 
     @property
-    def compute_dtype(self) -> torch.dtype:
+    def pixel_dtype(self) -> torch.dtype:
+        if self.args.device.type == "cpu":
+            return torch.float32
         return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
@@ -156,6 +176,33 @@ class DrivingTrainer(transformers.Trainer):
             self.optimizer = optimizer_class(plan_parameter_groups(model, self.args, decayed), **settings)
         return self.optimizer
 
+    # Evaluation
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Loss and answers on the held-out rows: on the screen, in training_log.jsonl and in eval_log.jsonl."""
+        evaluation = self.validator.evaluate(self.model)
+        step = self.state.global_step
+        if self.args.process_index == 0:
+            add_line(Path(self.args.output_dir), step, self.best.identity, evaluation)
+            for line in format_evaluation(step, evaluation, self.args.metric_for_best_model):
+                tqdm.write(line)
+            self.best.record()
+        metrics = evaluation.metrics
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether no checkpoint is as good; with --load_best_model_at_end such weights are saved at once."""
+        is_new = self._agree(self.args.process_index == 0 and self.best.is_new(self.state.global_step))
+        if is_new and self.args.load_best_model_at_end:
+            self.control.should_save = True
+        return is_new
+
+    def _agree(self, value: Any) -> Any:
+        """Rank 0's value on every rank."""
+        return broadcast_object_list([value])[0]
+
     # Checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -171,17 +218,30 @@ class DrivingTrainer(transformers.Trainer):
                 checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
                 self.skip_book.write(folder)
                 checkpoints.mark_complete(folder, self.state.global_step, self.run_plan)
-                checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept)
+                best = None if self.best is None else self.best.record()
+                best_step = None if best is None else best["step"]
+                checkpoints.remove_old(Path(self.args.output_dir), self.num_checkpoints_kept, best_step)
         self.accelerator.wait_for_everyone()
 
-    def save_result(self) -> None:
-        """The finished weights or adapter, with everything evaluation needs, into the run's own folder."""
+    def save_result(self) -> Path | None:
+        """The finished weights or adapter, with everything evaluation needs, into the run's own folder.
+
+        Returns:
+            With --load_best_model_at_end the checkpoint that they are of; None where they are the last ones.
+        """
         self.loss_watch.check()
         folder = Path(self.args.output_dir)
+        best = None
+        if self.args.load_best_model_at_end:
+            best = self._agree(self.best.find_folder() if self.args.process_index == 0 else None)
         with explain_failed_save(folder):
-            self.save_model(self.args.output_dir)
-            if self.args.should_save:
+            if best is None:
+                self.save_model(self.args.output_dir)
+            if self.args.should_save and best is None:
                 checkpoints.write_companions(folder, self.driving_processor, self.preprocessing, self.groups, self.base)
+            elif self.args.should_save:
+                copy_result(best, folder)
+        return best
 
 
 def plan_parameter_groups(model: Any, args: TrainingArguments, decayed: set[str]) -> list[dict[str, Any]]:

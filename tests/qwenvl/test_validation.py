@@ -1,0 +1,321 @@
+"""Evaluation inside training on a tiny model: what it measures, what it chooses, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+import transformers  # noqa: E402
+
+from driving.errors import DrivingError, LedgerError  # noqa: E402
+from qwenvl.train.train_qwen import run  # noqa: E402
+
+pytestmark = pytest.mark.needs_torch
+
+FULL = ("--tune_mm_vision", "True")
+LORA = ("--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0.1")
+STEPS = ("--max_steps", "4", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2")
+FORMAT = {"num_pairs": 2, "fps": 10.0}
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(transformers.TrainerCallback):
+    """Stops a run after a step, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def data(training_json, tmp_path_factory) -> Path:
+    """train.json of 6 rows and val.json of 4 rows from two other recordings."""
+    folder = tmp_path_factory.mktemp("split") / "data"
+    shutil.copytree(training_json.parent, folder)
+    rows = json.loads((folder / "train.json").read_text())
+    (folder / "train.json").write_text(json.dumps(rows[:6]))
+    (folder / "val.json").write_text(json.dumps(rows[6:]))
+    return folder
+
+
+def arguments(tiny_model, data, output_dir, *extra: str) -> list[str]:
+    return [
+        "--model_name_or_path", str(tiny_model), "--dataset_use", str(data / "train.json"),
+        "--output_dir", str(output_dir), "--per_device_train_batch_size", "2", "--learning_rate", "1e-2",
+        "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True", "--dataloader_num_workers", "0",
+        "--use_cpu", "True", *extra,
+    ]  # fmt: skip
+
+
+def weights_of(folder) -> dict:
+    from safetensors.torch import load_file
+
+    (path,) = folder.glob("*model.safetensors")
+    return load_file(path)
+
+
+def assert_same_weights(found_dir, expected_dir) -> None:
+    expected, found = weights_of(expected_dir), weights_of(found_dir)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def lines_of(folder, name="training_log.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def evaluations_of(folder) -> dict[int, dict]:
+    return {line["step"]: line for line in lines_of(folder, "eval_log.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_model, data, tmp_path_factory) -> Path:
+    """The folder of a run of 4 steps that is evaluated after steps 2 and 4, with gradient checkpointing on."""
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    flags = (*LORA, *STEPS, "--gradient_checkpointing", "True", "--per_device_eval_batch_size", "3")
+    assert run(arguments(tiny_model, data, folder, *flags)) == 0
+    return folder
+
+
+def test_evaluation_changes_no_bit_of_the_training(evaluated, tiny_model, data, tmp_path):
+    flags = (*LORA, "--max_steps", "4", "--save_steps", "2", "--gradient_checkpointing", "True")
+    assert run(arguments(tiny_model, data, tmp_path / "plain", *flags)) == 0
+    assert_same_weights(tmp_path / "plain", evaluated)
+    losses = [line["loss"] for line in lines_of(evaluated) if "loss" in line]
+    assert losses == [line["loss"] for line in lines_of(tmp_path / "plain")]
+
+
+def test_every_evaluation_is_a_line_of_the_learning_curve(evaluated):
+    lines = [line for line in lines_of(evaluated) if "eval_loss" in line]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert {"eval_rows": 4, "eval_answers": 4}.items() <= lines[0].items()
+    assert lines[0]["eval_loss"] == evaluations_of(evaluated)[2]["metrics"]["eval_loss"]
+
+
+def load(folder):
+    from qwenvl.train.loading import load_for_inference
+
+    return load_for_inference(folder)
+
+
+def test_the_loss_is_that_of_plain_transformers_over_all_supervised_tokens(evaluated, data):
+    from qwenvl.data.collate import to_prompt_inputs
+    from qwenvl.data.dataset import build_inputs
+
+    model, processor, preprocessing = load(evaluated)
+    total, num_tokens = 0.0, 0
+    for record in json.loads((data / "val.json").read_text()):
+        sample = build_inputs(record, processor, preprocessing, with_answer=True, folders=[data])
+        batch = {
+            "input_ids": sample["input_ids"][None],
+            "mm_token_type_ids": sample["mm_token_type_ids"][None],
+            "attention_mask": torch.ones_like(sample["input_ids"])[None],
+            "videos": sample["videos"],
+            "images": [],
+        }
+        with torch.no_grad():
+            logits = model(**to_prompt_inputs(batch, processor, "cpu")).logits[0]
+        wanted = sample["labels"][1:]
+        losses = torch.nn.functional.cross_entropy(logits[:-1], wanted, ignore_index=-100, reduction="none")
+        total += float(losses.double().sum())
+        num_tokens += int((wanted != -100).sum())
+    assert evaluations_of(evaluated)[4]["metrics"]["eval_loss"] == pytest.approx(total / num_tokens, rel=1e-5)
+
+
+def test_the_answers_are_those_of_evaluation_after_training(evaluated, data):
+    from evaluation.engine import QwenEngine
+    from qwenvl.train.generation import choose_max_new_tokens
+
+    model, processor, preprocessing = load(evaluated)
+    engine = QwenEngine(model, processor, preprocessing, [data], "cpu")
+    records = json.loads((data / "val.json").read_text())
+    truths = [record["conversations"][-1]["value"] for record in records]
+    engine.max_new_tokens = choose_max_new_tokens(truths, processor.tokenizer)
+    expected = [engine.generate([engine.prepare(record, engine.read(record))])[0] for record in records]
+    answers = evaluations_of(evaluated)[4]["answers"]
+    assert [answer["generated"] for answer in answers] == [answer.text for answer in expected]
+    assert [answer["is_cut"] for answer in answers] == [answer.is_cut for answer in expected]
+    assert [answer["true"] for answer in answers] == truths
+
+
+def test_fewer_samples_are_a_seeded_choice_and_none_answers_nothing(tiny_model, data, tmp_path):
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1", "--eval_samples")
+    assert run(arguments(tiny_model, data, tmp_path / "two", *flags, "2")) == 0
+    answered = [answer["id"] for answer in evaluations_of(tmp_path / "two")[1]["answers"]]
+    assert len({name[:6] for name in answered}) == 2  # one of each recording
+    assert run(arguments(tiny_model, data, tmp_path / "none", *flags, "0")) == 0
+    metrics = evaluations_of(tmp_path / "none")[1]["metrics"]
+    assert (metrics["eval_answers"], metrics["eval_rows"]) == (0, 4) and "eval_exact_match" not in metrics
+
+
+# The best checkpoint
+
+BEST = (*FULL, *STEPS, "--max_steps", "6", "--eval_steps", "1", "--save_total_limit", "1")
+BEST = (*BEST, "--load_best_model_at_end", "True", "--learning_rate", "0.1", "--lr_scheduler_type", "constant")
+
+
+@pytest.fixture(scope="module")
+def chosen(tiny_model, data, tmp_path_factory) -> Path:
+    """The folder of a run of 6 steps that is evaluated after each and keeps its best."""
+    folder = tmp_path_factory.mktemp("chosen") / "run"
+    assert run(arguments(tiny_model, data, folder, *BEST)) == 0
+    return folder
+
+
+def lowest(folder) -> int:
+    losses = {step: line["metrics"]["eval_loss"] for step, line in evaluations_of(folder).items()}
+    return min(losses, key=losses.get)
+
+
+def test_the_result_is_the_checkpoint_with_the_lowest_loss_which_is_kept(chosen):
+    best = json.loads((chosen / "best.json").read_text())
+    assert best["step"] == lowest(chosen)
+    assert best["value"] == evaluations_of(chosen)[best["step"]]["metrics"]["eval_loss"]
+    assert best["step"] < 6, "the test shows nothing where the last one is the best"
+    assert_same_weights(chosen, chosen / best["checkpoint"])
+    assert {path.name for path in chosen.glob("checkpoint-*")} == {best["checkpoint"], "checkpoint-6"}
+
+
+def test_a_killed_run_chooses_the_same(chosen, tiny_model, data, tmp_path, capsys):
+    command = arguments(tiny_model, data, tmp_path / "run", *BEST)
+    for step in (lowest(chosen) + 1, 6):
+        with pytest.raises(Killed):
+            run(command, callbacks=[KillAt(step)])
+    assert run(command) == 0
+    assert "continuing from" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/best.json").read_text())["step"] == lowest(chosen)
+    assert_same_weights(tmp_path / "run", chosen)
+    assert [line["step"] for line in lines_of(tmp_path / "run", "eval_log.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_killed_after_its_last_checkpoint_takes_the_best_as_its_result(
+    chosen, tiny_model, data, tmp_path, capsys
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(chosen, copy)
+    for name in ("manifest.json", "model.safetensors"):
+        (copy / name).unlink()
+    assert run(arguments(tiny_model, data, copy, *BEST)) == 0
+    said = capsys.readouterr().out
+    assert f"already stands at the last step; the best one's, checkpoint-{lowest(chosen)}'s, weights are" in said
+    assert_same_weights(copy, chosen)
+
+
+@pytest.fixture
+def with_format(data, tmp_path) -> Path:
+    """The same rows as a dataset whose answers have a format: two pairs."""
+    from driving.answer_format import AnswerFormat
+
+    shutil.copytree(data, tmp_path / "formatted")
+    facts = {"answer_format": AnswerFormat(**FORMAT).to_json()}
+    (tmp_path / "formatted" / "dataset.json").write_text(json.dumps(facts))
+    return tmp_path / "formatted"
+
+
+def test_weights_that_do_not_keep_to_the_format_are_never_the_best(tiny_model, with_format, tmp_path, capsys):
+    assert run(arguments(tiny_model, with_format, tmp_path / "run", *BEST, "--max_steps", "2")) == 0
+    said = capsys.readouterr().out
+    assert "cannot be the best checkpoint: 0.0% of the answers can be read strictly, 99% is the least" in said
+    assert "no checkpoint can be called the best; the result is the last" in said
+    assert not (tmp_path / "run/best.json").exists()
+    assert_same_weights(tmp_path / "run", tmp_path / "run/checkpoint-2")
+    assert evaluations_of(tmp_path / "run")[2]["metrics"]["eval_strict_rate"] == 0.0
+
+
+def test_another_metric_chooses_and_one_that_the_rows_cannot_give_is_refused(tiny_model, data, tmp_path):
+    flags = (*BEST, "--max_steps", "2", "--metric_for_best_model")
+    assert run(arguments(tiny_model, data, tmp_path / "run", *flags, "exact_match")) == 0
+    assert json.loads((tmp_path / "run/best.json").read_text())["metric"] == "eval_exact_match"
+    message = "--metric_for_best_model eval_ade cannot be taken on .*val.json; there are eval_loss, eval_exact_match"
+    with pytest.raises(DrivingError, match=message):
+        run(arguments(tiny_model, data, tmp_path / "other", *flags, "eval_ade"))
+
+
+# What is said
+
+
+def test_a_line_of_numbers_and_two_answers_are_shown(tiny_model, with_format, tmp_path, capsys):
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
+    assert run(arguments(tiny_model, with_format, tmp_path / "run", *flags)) == 0
+    said = capsys.readouterr().out
+    assert "evaluation       every 1 steps: loss of 4 rows, 4 answers of at most " in said
+    assert "evaluation at step 1: loss " in said and " over 4 rows; 4 answers: 0.0% strict, 0.0% lenient (" in said
+    assert said.count("    true  [(") == said.count("    said  ") == 2
+
+
+def test_one_answer_for_every_row_is_shouted_about(tiny_model, data, tmp_path, capsys, monkeypatch):
+    from qwenvl.train import validation
+    from qwenvl.train.generation import Generated
+
+    monkeypatch.setattr(
+        validation,
+        "generate_answers",
+        lambda model, processor, samples, **rest: [Generated("x", 1, False, 1)] * len(samples),
+    )
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
+    assert run(arguments(tiny_model, data, tmp_path / "run", *flags)) == 0
+    assert "WARNING at step 1, collapse: 1 different text in 4 answers, 4 in the labels" in capsys.readouterr().out
+    assert lines_of(tmp_path / "run")[-1]["eval_collapse"] == 1.0
+
+
+# Rows
+
+
+def test_without_a_val_json_the_run_says_so_before_it_starts(tiny_model, training_json, tmp_path):
+    with pytest.raises(
+        DrivingError, match="there is no .*val.json to evaluate on beside train.json; .*--eval_dataset_use"
+    ):
+        run(arguments(tiny_model, training_json.parent, tmp_path / "run", *STEPS))
+
+
+def test_test_rows_are_refused(tiny_model, data, tmp_path):
+    shutil.copy(data / "val.json", tmp_path / "test.json")
+    with pytest.raises(DrivingError, match="test.json is called test: what is chosen while training must not see test"):
+        run(arguments(tiny_model, data, tmp_path / "run", *STEPS, "--eval_dataset_use", str(tmp_path / "test.json")))
+
+
+def test_recordings_that_are_also_trained_on_are_warned_about(tiny_model, data, tmp_path, capsys):
+    flags = (*STEPS, "--eval_dataset_use", str(data / "train.json"), "--dry_run", "True")
+    assert run(arguments(tiny_model, data, tmp_path / "run", *flags)) == 0
+    assert "WARNING          3 of 3 recordings evaluated on are also trained on" in capsys.readouterr().out
+
+
+def test_rows_in_another_format_are_refused(tiny_model, with_format, data, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(with_format, other)
+    (other / "dataset.json").write_text((other / "dataset.json").read_text().replace('"signed"', '"signed2"'))
+    with pytest.raises(DrivingError, match="val.json asks for answers as .*signed2.*, the training rows as"):
+        run(arguments(tiny_model, with_format, tmp_path / "run", *STEPS, "--eval_dataset_use", str(other / "val.json")))
+
+
+def test_a_row_that_cannot_be_decoded_is_skipped_and_counted_beside_the_numbers(tiny_model, data, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "data")
+    broken = tmp_path / "data/videos/07.mp4"
+    broken.write_bytes(broken.read_bytes()[:200])
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
+    assert run(arguments(tiny_model, tmp_path / "data", tmp_path / "run", *flags)) == 0
+    line = evaluations_of(tmp_path / "run")[1]
+    assert (line["metrics"]["eval_rows"], line["metrics"]["eval_answers"]) == (3, 3)
+    assert [skip["id"] for skip in line["skips"]] == ["clip07_seg_00"]
+    assert "; 1 rows skipped (" in capsys.readouterr().out
+    assert (tmp_path / "run/skipped.jsonl").read_text() == ""
+
+
+def test_rows_of_which_none_can_be_decoded_stop_the_run(tiny_model, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for index in range(6, 10):
+        broken = tmp_path / f"data/videos/0{index}.mp4"
+        broken.write_bytes(broken.read_bytes()[:200])
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
+    with pytest.raises((DrivingError, LedgerError), match="none of 4 rows can be evaluated: .*mp4"):
+        run(arguments(tiny_model, tmp_path / "data", tmp_path / "run", *flags))
