@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from qwenvl.data.packing import plan_bins
+from qwenvl.train.stopping import hold_stop_signals
 
 SORT_WINDOW_BATCHES = 50
 PREFETCH_FACTOR = 2  # batches that a worker makes ahead, where --dataloader_prefetch_factor does not say
@@ -105,6 +106,17 @@ def group_by_load(order: np.ndarray, loads: np.ndarray, size: int, seed: int, ep
 
 class EpochLoader(DataLoader):
     """A DataLoader whose batches know the epoch: the trainer announces it before each."""
+
+    def _get_iterator(self) -> Any:
+        with hold_stop_signals():
+            return super()._get_iterator()
+
+    def stop_workers(self) -> None:
+        """End the workers; a Ctrl-C meanwhile waits until they are gone."""
+        if self._iterator is not None:
+            with hold_stop_signals():
+                self._iterator._shutdown_workers()
+                self._iterator = None
 
     def set_epoch(self, epoch: int) -> None:
         batches: Any = self.batch_sampler

@@ -7,16 +7,20 @@ The same word at the end of a step says whether any rank skipped a row that the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import transformers
 
+from qwenvl.data.child_process import die_with_parent
 from qwenvl.train.consensus import Consensus
 from qwenvl.train.skips import SkipBook
 
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 STOPPED_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
 
@@ -58,14 +62,27 @@ class StopOnRequest(transformers.TrainerCallback):
             control.should_training_stop = True
 
 
+@contextlib.contextmanager
+def hold_stop_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait while workers are forked: they are born with both blocked, and never open them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def outlive_foreign_stop(worker_index: int = 0) -> None:
-    """Let a loader's worker be ended by its own process alone, not by a SIGTERM to the whole group.
+    """Let a loader's worker be ended by its own process alone, not by a signal to the whole group.
 
     torchrun and schedulers send SIGTERM to every process; a worker that dies of it takes its rank along in the middle
-    of the step. Only the sender tells the two apart, which a Python handler is not told.
+    of the step. Only the sender tells the two apart, which a Python handler is not told. Ctrl-C reaches every process
+    too, and a worker would answer it with a traceback. A worker whose process was killed ends at once.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_wait_for_parent, args=(os.getppid(),), daemon=True).start()
+    parent = os.getppid()
+    die_with_parent(parent)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    threading.Thread(target=_wait_for_parent, args=(parent,), daemon=True).start()
 
 
 def _wait_for_parent(parent: int) -> None:

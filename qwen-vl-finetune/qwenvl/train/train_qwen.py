@@ -194,7 +194,10 @@ def _fit(
     stopping = StopOnRequest(Consensus(plan.run.world_size), skip_book)
     trainer.add_callback(stopping)
     with bars_on_terminals_only(), stopping:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+        finally:
+            trainer.stop_workers()
         if stopping.has_stopped:
             return None
         result = trainer.save_result()

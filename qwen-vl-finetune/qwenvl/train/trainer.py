@@ -72,6 +72,7 @@ class DrivingTrainer(transformers.Trainer):
         self.num_checkpoints_kept = args.save_total_limit
         args.save_total_limit = None  # transformers would delete the old one before ours is complete
         self.batches = batches
+        self.loader: EpochLoader | None = None
         self.loss_watch = LossWatch()
         collator = functools.partial(
             collate,
@@ -104,7 +105,7 @@ class DrivingTrainer(transformers.Trainer):
     def get_train_dataloader(self) -> EpochLoader:
         dataset, args = self.train_dataset, self.args
         num_workers = args.dataloader_num_workers
-        return EpochLoader(
+        self.loader = EpochLoader(
             dataset,
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
@@ -117,6 +118,12 @@ class DrivingTrainer(transformers.Trainer):
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
         )
+        return self.loader
+
+    def stop_workers(self) -> None:
+        """End the loader's workers, where there are any."""
+        if self.loader is not None:
+            self.loader.stop_workers()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self.current_ids = inputs["ids"]
