@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -109,3 +110,21 @@ def test_torch_on_a_full_disk_is_one_line(num_values, tmp_path):
 def test_another_error_while_saving_stays_what_it_is(tmp_path):
     with pytest.raises(RuntimeError, match="shape"), explain_failed_save(tmp_path):
         raise RuntimeError("shape")
+
+
+@pytest.mark.parametrize(("error", "is_said"), [(ConnectionResetError, False), (EOFError, False), (ValueError, True)])
+def test_a_worker_that_is_cut_off_while_it_hands_a_batch_over_says_nothing(error, is_said, tmp_path):
+    def work() -> None:
+        os.dup2(os.open(tmp_path / "err", os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = os.fdopen(2, "w")
+        outlive_foreign_stop()
+        try:
+            raise error("cut off")
+        except error:
+            sys.excepthook(*sys.exc_info())  # as multiprocessing's resource_sharer does
+        sys.stderr.flush()
+
+    worker = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    worker.start()
+    worker.join()
+    assert ("cut off" in (tmp_path / "err").read_text()) == is_said

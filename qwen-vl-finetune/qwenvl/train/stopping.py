@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import AuthenticationError
 from typing import Any
 
 import transformers
@@ -82,7 +84,14 @@ def outlive_foreign_stop(worker_index: int = 0) -> None:
     parent = os.getppid()
     die_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    sys.excepthook = _say_unless_cut_off
     threading.Thread(target=_wait_for_parent, args=(parent,), daemon=True).start()
+
+
+def _say_unless_cut_off(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """For the thread that hands a batch's memory over: a training process that leaves meanwhile has said why."""
+    if not issubclass(kind, ConnectionError | EOFError | AuthenticationError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _wait_for_parent(parent: int) -> None:
