@@ -217,6 +217,20 @@ def run_llamafactory(folder: Path, output_dir: Path, arguments: dict[str, Any]) 
     )
 
 
+def run_upstream(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
+    """Qwen's own scripts, from the checkout that UPSTREAM_DIR names."""
+    from benchmarks import peer_upstream
+
+    own = {
+        "lora_r": LORA_R,
+        "lora_alpha": LORA_ALPHA,
+        "fps": FPS,
+        "max_tokens": MAX_TOKENS,
+        "max_pixels": FPS * FRAME_PIXELS,
+    }
+    peer_upstream.run_upstream(folder, output_dir, arguments, own)
+
+
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "train.json").read_text(encoding="utf-8"))
 
@@ -229,6 +243,7 @@ PEERS: dict[str, Callable[[Path, Path, dict[str, Any]], None]] = {
     "trl": run_trl,
     "swift": run_swift,
     "llamafactory": run_llamafactory,
+    "upstream": run_upstream,
 }
 
 

@@ -7,6 +7,8 @@ Each framework runs in an environment of its own, which you make:
     uv venv /tmp/trl && uv pip install --python /tmp/trl/bin/python torch torchvision transformers peft trl datasets av
     uv venv /tmp/swift && uv pip install --python /tmp/swift/bin/python ms-swift torchvision qwen-vl-utils decord av
     uv venv /tmp/lf && uv pip install --python /tmp/lf/bin/python llamafactory
+    uv venv /tmp/up && uv pip install --python /tmp/up/bin/python torch torchvision transformers==4.57.6 peft av
+    export UPSTREAM_DIR=.../Qwen3-VL/qwen-vl-finetune                   (for --peer upstream=/tmp/up/bin/python)
     uv run python -m benchmarks.peers --processor DIR --peer trl=/tmp/trl/bin/python --peer swift=/tmp/swift/bin/python
 
 The last line is one JSON object: for each framework the reference's median step over its own (`speed`), its peak
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         write_workload(Path(folder), json.loads(args.sizes.read_text(encoding="utf-8")), args.processor)
+        (Path(folder) / "processor").symlink_to(args.processor.resolve())
         numbers = measure(Path(folder), args)
     line = json.dumps(numbers)
     if args.json is not None:

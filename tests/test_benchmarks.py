@@ -167,7 +167,22 @@ def test_other_frameworks_are_compared_with_the_plain_way_in_the_same_run():
 def test_a_framework_is_named_with_its_python(text, capsys):
     with pytest.raises(SystemExit):
         peers.main(["--processor", "folder", "--peer", text])
-    assert "is not NAME=PYTHON with a name of trl, swift, llamafactory and a file" in capsys.readouterr().err
+    assert "is not NAME=PYTHON with a name of trl, swift, llamafactory, upstream and a file" in capsys.readouterr().err
+
+
+@pytest.mark.needs_torch
+def test_what_stands_for_the_flash_kernel_attends_within_each_sample():
+    torch = pytest.importorskip("torch")
+    from benchmarks.peer_upstream import attend_samples
+
+    query, key, value = torch.randn(7, 4, 8), torch.randn(7, 2, 8), torch.randn(7, 2, 8)
+    edges = torch.tensor([0, 3, 7], dtype=torch.int32)
+    found = attend_samples(query, key, value, cu_seqlens_q=edges, causal=True, max_seqlen_q=4)
+    sample = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    seen = (sample[:, None] == sample[None]) & torch.ones(7, 7, dtype=torch.bool).tril()
+    shared = [tensor.repeat_interleave(2, 1).transpose(0, 1) for tensor in (key, value)]
+    wanted = torch.nn.functional.scaled_dot_product_attention(query.transpose(0, 1), *shared, attn_mask=seen)
+    assert torch.allclose(found, wanted.transpose(0, 1), atol=1e-6)
 
 
 # The GPU benchmark's parts that need none
