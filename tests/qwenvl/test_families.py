@@ -31,9 +31,12 @@ from qwenvl.train.tuning import apply_tuning, list_lora_targets  # noqa: E402
 pytestmark = pytest.mark.needs_torch
 
 PAD = 0
+QWEN2_5 = pytest.param(
+    "qwen2_5_vl", marks=pytest.mark.skipif(transformers.__version__ < "5.19", reason="transformers 5.17 is refused")
+)
 
 
-@pytest.fixture(scope="module", params=["qwen3_vl_moe", "qwen2_5_vl"])
+@pytest.fixture(scope="module", params=["qwen3_vl_moe", QWEN2_5])
 def other(request, tmp_path_factory):
     """The folder of a tiny model of another family than the dense Qwen3-VL."""
     folder = tmp_path_factory.mktemp("models") / request.param
@@ -178,6 +181,7 @@ def test_a_clip_is_one_block_of_as_many_tokens_as_the_processor_writes(qwen2_5):
     assert list(block.mm_token_type_ids) == [0] + [2] * (3 * 2 * 3) + [0]  # 6 / 2 frames, 56 / 28 x 84 / 28 tokens
 
 
+@pytest.mark.skipif(transformers.__version__ < "5.19", reason="transformers 5.17 is refused")
 @pytest.mark.parametrize("fps", [30.0, 10.0, 9.62, 24.0, 1.0])
 def test_its_positions_equal_transformers_rope_index(qwen2_5, fps):
     with torch.device("meta"):
@@ -219,10 +223,17 @@ def test_a_model_of_another_kind_is_refused_with_those_that_are_trained(tiny_mod
         check_model_folder(tmp_path)
 
 
-def test_a_model_that_tells_time_otherwise_is_refused(qwen2_5, tmp_path):
+def test_a_transformers_that_counts_whole_seconds_is_refused(qwen2_5, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    with pytest.raises(DrivingError, match="5.17.0 does not place the frames of a qwen2_5_vl model in time; .* 5.19"):
+        load_model(qwen2_5, attention="sdpa", dtype=torch.float32)
+
+
+def test_a_model_that_tells_time_otherwise_is_refused(qwen2_5, tmp_path, monkeypatch):
     shutil.copytree(qwen2_5, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     config["vision_config"]["tokens_per_second"] = 4
     (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("transformers.__version__", "5.23.0")
     with pytest.raises(DrivingError, match="has 4 tokens_per_second in its vision_config, all others have 2"):
         load_model(tmp_path, attention="sdpa", dtype=torch.float32)

@@ -26,6 +26,7 @@ class Family:
         counts_clip_pixels: the video processor's `longest_edge` is px of all frames together; else of one frame.
         has_experts: its MLPs are experts behind a router: parameters of their own shape, no linear layers, so that
             neither adapters nor 4-bit weights reach them.
+        needs_transformers: the first release that computes it rightly.
     """
 
     model_type: str
@@ -34,6 +35,7 @@ class Family:
     tokens_per_second: int = 0
     counts_clip_pixels: bool = True
     has_experts: bool = False
+    needs_transformers: tuple[int, int] = (5, 17)
 
     def plan_time_steps(self, fps: Sequence[float], frames_a_step: int) -> list[np.float32] | None:
         """Positions from one pair of frames to the next, for each clip; None where time is in words.
@@ -59,18 +61,27 @@ FAMILIES = {
             "Qwen2_5_VLProcessor",
             tokens_per_second=2,
             counts_clip_pixels=False,
+            needs_transformers=(5, 19),  # 5.17 cuts the seconds of a step to a whole number: at driving rates, to 0
         ),
     )
 }
 
 
 def check_config(config: Any) -> None:
-    """Raise where a model of a known kind tells time otherwise than its family does.
+    """Raise where a model of a known kind tells time otherwise than its family does, or transformers does.
 
     Args:
         config: of transformers.
     """
+    import transformers
+
     family = FAMILIES[config.model_type]
+    if tuple(map(int, transformers.__version__.split(".")[:2])) < family.needs_transformers:
+        needed = ".".join(map(str, family.needs_transformers))
+        raise DrivingError(
+            f"transformers {transformers.__version__} does not place the frames of a {config.model_type} model in "
+            f"time; install {needed} or newer"
+        )
     found = getattr(config.vision_config, "tokens_per_second", 0)
     if found != family.tokens_per_second:
         raise DrivingError(
