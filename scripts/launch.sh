@@ -58,6 +58,17 @@ check_machines() {
   fi
 }
 
+# The value of the last --deepspeed among the flags: a plan needs it, and an engine must not start for it.
+dry_run_config() {
+  local value=
+  while (($#)); do
+    if [[ $1 == --deepspeed ]]; then value=${2:-}; fi
+    if [[ $1 == --deepspeed=* ]]; then value=${1#*=}; fi
+    shift
+  done
+  echo "$value"
+}
+
 launch() {
   local num_gpus processes
   num_gpus=$(count_gpus)
@@ -109,7 +120,7 @@ launch() {
     printf 'command:' && printf ' %q' "${command[@]}" && echo
     [[ $DRY_RUN == command ]] && return 0
     exec "$(launch_bin python)" -m qwenvl.train.train_qwen "${flags[@]}" --deepspeed "" --dry_run True \
-      --dry_run_processes $((processes * ${NNODES:-1}))
+      --dry_run_processes $((processes * ${NNODES:-1})) --dry_run_deepspeed "$(dry_run_config "${flags[@]}")"
   fi
   exec "${command[@]}"
 }

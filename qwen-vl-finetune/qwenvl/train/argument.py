@@ -120,6 +120,7 @@ class TrainingArguments(transformers.TrainingArguments):
     overwrite_output: bool = field(default=False, metadata={"help": "delete what is in output_dir and start afresh"})
     dry_run: bool = field(default=False, metadata={"help": "print the plan and stop before the first step"})
     dry_run_processes: int = field(default=0, metadata={"help": "processes to plan for with --dry_run; 0: as started"})
+    dry_run_deepspeed: str = field(default="", metadata={"help": "DeepSpeed config to plan for with --dry_run"})
     group_by_length: bool = field(default=False, metadata={"help": "put samples of similar length into one batch"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.03, metadata={"help": "steps, or below 1 the share of all steps"})

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from qwenvl.data.preview import describe_sample, format_sample
 from qwenvl.train.argument import TrainPlan
 
+if TYPE_CHECKING:
+    from driving.ledger import Skip
+    from qwenvl.data.lengths import Lengths
+    from qwenvl.train.samplers import EpochBatches
+
+STATISTICS = {"median": np.median, "most": np.max}
 PLAN_FACTS_NAME = "train_plan.json"
 
 
@@ -82,9 +90,6 @@ def describe_run(
     """The resolved plan as JSON values, for the screen and for train_plan.json."""
     run = plan.run
     per_epoch, total = count_steps(num_batches, plan)
-    trainable = sum(count for count, _ in parts.values())
-    frozen = sum(count for _, count in parts.values()) - trainable
-    frozen_bytes = 4 if plan.model.precision == "fp32" else 2
     return {
         "model": plan.model.model_name_or_path,
         "attention": plan.model.attn_implementation,
@@ -104,14 +109,33 @@ def describe_run(
         "learning_rate": run.learning_rate,
         "first_sample": describe_sample(sample),
         "trainable_parameters": {part: {"trainable": t, "all": n} for part, (t, n) in parts.items()},
-        # Weights, gradients and Adam's two moments of what learns, weights of what does not; no activations.
-        "fixed_memory_gib": round((trainable * 16 + frozen * frozen_bytes) / 2**30, 3),
         "notes": list(plan.notes),
     }
 
 
-def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any) -> str:
-    """The plan as a person reads it."""
+def describe_lengths(lengths: Lengths | None, skips: Sequence[Skip], limit_tokens: int) -> dict[str, Any] | None:
+    """Tokens a sample over the whole dataset as JSON values; None where the rows were not measured."""
+    if lengths is None:
+        return None
+    columns = {"tokens": lengths.tokens, "visual": lengths.visual_tokens, "supervised": lengths.supervised_tokens}
+    return {
+        **{f"{name}_{word}": int(f(column)) for name, column in columns.items() for word, f in STATISTICS.items()},
+        "limit_tokens": limit_tokens,
+        "left_out": len(skips),
+        "left_out_share": round(len(skips) / (len(skips) + len(lengths.tokens)), 4),
+    }
+
+
+def describe_packing(batches: EpochBatches) -> dict[str, Any] | None:
+    """How samples fill the rows of a batch; None where they are not packed."""
+    if not batches.bin_tokens:
+        return None
+    fill = float(np.sum(batches.num_tokens)) / (batches.num_units * batches.bin_tokens)
+    return {"bins_an_epoch": batches.num_units, "bin_tokens": batches.bin_tokens, "fill_percent": round(100 * fill, 1)}
+
+
+def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any, costs: Sequence[str] = ()) -> str:
+    """The plan as a person reads it; `costs` are the lines about memory and time."""
     batch, first = facts["effective_batch"], facts["first_sample"]
     lines = [
         f"model            {facts['model']} ({facts['precision']}, attention {facts['attention']})",
@@ -119,7 +143,6 @@ def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any) -
         f"batch            {batch['per_device']} samples x {batch['processes']} processes x "
         f"{batch['accumulation']} accumulation = {batch['samples_a_step']} a step",
         f"steps            {facts['total_steps']:,} ({facts['steps_an_epoch']:,} an epoch, {facts['epochs']:g} epochs)",
-        f"fixed memory     {facts['fixed_memory_gib']} GiB a process (weights, gradients, optimizer; no activations)",
     ]
     for part, count in facts["trainable_parameters"].items():
         lines.append(f"trains           {part:<9}{count['trainable']:>14,} of {count['all']:,} parameters")
@@ -129,6 +152,18 @@ def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any) -
         f"first sample     {first['tokens']:,} tokens: {first['visual_tokens']:,} visual, "
         f"{first['supervised_tokens']:,} supervised"
     )
+    if all_rows := facts.get("lengths"):
+        lines.append(
+            f"all samples      tokens: median {all_rows['tokens_median']:,}, most {all_rows['tokens_most']:,} of "
+            f"{all_rows['limit_tokens']:,} allowed; supervised: median {all_rows['supervised_median']:,}; "
+            f"{all_rows['left_out']:,} rows left out ({all_rows['left_out_share']:.1%})"
+        )
+    if packing := facts.get("packing"):
+        lines.append(
+            f"packing          {packing['bins_an_epoch']:,} rows of {packing['bin_tokens']:,} tokens an epoch, "
+            f"{packing['fill_percent']} % full"
+        )
+    lines += costs
     lines += [f"note             {note}" for note in facts["notes"]]
     lines += ["the first sample as the loss sees it ([[supervised]]):", format_sample(sample, tokenizer)]
     return "\n".join(lines)

@@ -30,11 +30,20 @@ from qwenvl.data.shared_memory import check_shared_memory, estimate_batch_bytes
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.base_model import BaseModel
+from qwenvl.train.estimate import plan_memory
+from qwenvl.train.estimate_report import count_available, describe_memory, estimate_time, format_memory
 from qwenvl.train.fast_vision import speed_up_vision
 from qwenvl.train.forward import use_driving_forward
 from qwenvl.train.parts import count_parameters
-from qwenvl.train.plan_report import PLAN_FACTS_NAME, describe_run, format_plan
+from qwenvl.train.plan_report import (
+    PLAN_FACTS_NAME,
+    describe_lengths,
+    describe_packing,
+    describe_run,
+    format_plan,
+)
 from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches
+from qwenvl.train.savings import Situation
 from qwenvl.train.tuning import apply_tuning
 from qwenvl.train.validation_set import ValidationSet, build_validation_set, describe_validation_set
 
@@ -52,7 +61,7 @@ class RunData:
     Attributes:
         dataset: the rows as samples.
         batches: which rows make which batch, on this rank.
-        lengths: tokens of each row; None where nothing is planned from them.
+        lengths: tokens of each row; None where nothing is planned or estimated from them.
         validation_set: held-out rows to evaluate on meanwhile; None for none.
     """
 
@@ -64,7 +73,7 @@ class RunData:
     @property
     def hash(self) -> str:
         """What the order of the rows is a function of, beside the plan's own values; "" where it is nothing more."""
-        if self.lengths is None:
+        if self.batches.num_tokens is None:
             return ""
         return hash_lengths(self.lengths.tokens, self.lengths.visual_tokens, self.batches.bin_tokens)
 
@@ -83,18 +92,18 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         dataset.guard = DecodeGuard(read_clips, plan.data.decode_limit_s)
     if plan.data.prepared_dir:
         dataset.use_prepared(PreparedCache.read(Path(plan.data.prepared_dir)))
-    lengths = None
-    if plan.data.data_packing or plan.run.group_by_length:
+    run, lengths = plan.run, None
+    is_planned = plan.data.data_packing or run.group_by_length
+    if is_planned or run.dry_run:
         lengths = _measure(plan, rows, dataset)
-    run = plan.run
     batches = EpochBatches(
         len(dataset),
         run.per_device_train_batch_size,
         run.seed,
         run.process_index,
         plan.num_processes,
-        num_tokens=None if lengths is None else lengths.tokens,
-        num_visual=None if lengths is None else lengths.visual_tokens,
+        num_tokens=lengths.tokens if is_planned else None,
+        num_visual=lengths.visual_tokens if is_planned else None,
         bin_tokens=run.model_max_length if plan.data.data_packing else 0,
     )
     validation_set = None
@@ -134,8 +143,14 @@ def _drop(rows: Rows, dataset: DrivingDataset, skips: Sequence[Skip]) -> list[in
     return kept
 
 
-def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -> Any:
-    """Look at the first usable sample, load the weights, make the asked parts trainable, and print the plan."""
+def prepare_model(
+    plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel, situation: Situation | None = None
+) -> Any:
+    """Look at the first usable sample, load the weights, make the asked parts trainable, and print the plan.
+
+    Args:
+        situation: told what the run needs, for the message should memory run out.
+    """
     _join_deepspeed(plan)
     transformers.set_seed(plan.run.seed)
     dataset, processor = data.dataset, data.dataset.processor
@@ -171,7 +186,28 @@ def prepare_model(plan: TrainPlan, rows: Rows, data: RunData, base: BaseModel) -
         sample=sample,
         parts=count_parameters(model),
     )
-    say(plan, format_plan(facts, sample, processor.tokenizer))
+    memory = plan_memory(plan, model, sample, data.lengths)
+    if situation is not None:
+        situation.learn(plan.run, memory, sample)
+        if dataset.cache is not None:
+            situation.cache_bytes = FrameCache.count_bytes(len(dataset), tuple(sample["videos"][0].shape))
+    facts["memory_gib"] = describe_memory(memory)
+    facts["lengths"] = describe_lengths(data.lengths, rows.skips, plan.run.model_max_length)
+    facts["packing"] = describe_packing(data.batches)
+    costs = format_memory(memory, count_available(plan.run.device))
+    if plan.run.dry_run:
+        costs += estimate_time(
+            plan,
+            model,
+            memory,
+            num_rows=len(dataset),
+            sample=sample,
+            lengths=data.lengths,
+            video_settings=processor.video_processor,
+            steps_an_epoch=facts["steps_an_epoch"],
+            total_steps=facts["total_steps"],
+        )
+    say(plan, format_plan(facts, sample, processor.tokenizer, costs))
     if plan.run.process_index == 0 and not plan.run.dry_run:
         write_json(Path(plan.run.output_dir) / PLAN_FACTS_NAME, facts)
     return model

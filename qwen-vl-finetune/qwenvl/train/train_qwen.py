@@ -37,6 +37,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.data.rows import load_rows
     from qwenvl.train import checkpoints, loading
     from qwenvl.train.argument import parse_plan
+    from qwenvl.train.out_of_memory import WatchSteps, explain_out_of_memory
     from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
     from qwenvl.train.prepare import prepare_data, prepare_model, say
     from qwenvl.train.result import list_result, read_groups
@@ -88,9 +89,11 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
                 max_bad_fraction=plan.data.max_bad_fraction,
                 writes=is_main,
             )
-            model = prepare_model(plan, rows, data, base)
             groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
-            summary = _fit(plan, model, data, identity, base, groups, skip_book, resume_from, callbacks)
+            with explain_out_of_memory() as situation:
+                model = prepare_model(plan, rows, data, base, situation)
+                callbacks = [*callbacks, WatchSteps(situation)]
+                summary = _fit(plan, model, data, identity, base, groups, skip_book, resume_from, callbacks)
             if summary is None:
                 say(plan, f"stopped as asked; run the same command again to continue from {output_dir}")
                 return STOPPED_CODE
