@@ -78,6 +78,18 @@ def test_four_bits_save_what_they_save_by_hand():
     assert savings_of(LORA)["--load_in_4bit True"] == pytest.approx(saved, abs=1)
 
 
+def test_everything_that_is_advised_can_be_typed(repository):
+    from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
+
+    launchers = (repository / "train_physical_ai_lora.sh").read_text() + (repository / "scripts/launch.sh").read_text()
+    flags = {name for kind in (DataArguments, ModelArguments, TrainingArguments) for name in kind.__dataclass_fields__}
+    situation = replace(SITUATION, cache_bytes=1)
+    changes = " ".join([*savings_of(FULL), *savings_of(LORA), *(one.change for one in list_loader_savings(situation))])
+    assert [name for name in re.findall(r"\b([A-Z_]{5,})=", changes) if name not in launchers] == []
+    assert [name for name in re.findall(r"--(\w+)", changes) if name not in flags] == []
+    assert [name for name in re.findall(r"[\w/-]+\.(?:json|sh)", changes) if not (repository / name).exists()] == []
+
+
 def test_what_is_done_already_is_not_advised_again():
     memory = replace(LORA, checkpointing=True, quantised_weights=10 * LAYER_WEIGHTS)
     changes = list_savings(memory, replace(SITUATION, memory=memory, batch_size=1, frame_px=0))

@@ -20,6 +20,7 @@ from qwenvl.train.flops import Flops, Grid, Learning, Work, count_flops
 from qwenvl.train.memory import Engine, MemoryPlan, MicroBatch
 from qwenvl.train.model_shape import read_model_shape
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, count_parameters
+from qwenvl.train.quantised import count_quantised
 from qwenvl.train.tuning import ATTENTION, tuned_parts
 
 if TYPE_CHECKING:
@@ -32,34 +33,19 @@ def plan_memory(plan: TrainPlan, model: Any, sample: dict[str, Any], lengths: Le
     """All that decides the memory of a process of this run."""
     shape = read_model_shape(model.config)
     text, vision = (_describe_part(plan, part) for part in (LANGUAGE, VISION))
-    quantised = shape.text.num_layers * shape.text.layer_weights if plan.model.load_in_4bit else 0
     return MemoryPlan(
         shape=shape,
-        parameters=_count_unpacked(model, quantised),
+        parameters=count_parameters(model),
         batch=plan_batch(plan, sample, lengths, shape.vision.merge),
         text=text,
         vision=vision,
         engine=read_engine(find_engine(plan), plan.num_processes),
         optimizer=str(getattr(plan.run.optim, "value", plan.run.optim)),
         checkpointing=bool(getattr(plan.run, checkpointing_field())),
-        quantised_weights=quantised,
+        quantised_weights=count_quantised(model),
         attention=plan.model.attn_implementation,
         device=plan.run.device.type,
     )
-
-
-def _count_unpacked(model: Any, quantised: int) -> dict[str, tuple[int, int]]:
-    """Parameters by part; on torch's meta device 4-bit layers show two weights as one."""
-    counts = count_parameters(model)
-    packed = sum(
-        parameter.numel()
-        for parameter in model.parameters()
-        if type(parameter).__name__ == "Params4bit" and getattr(parameter, "quant_state", None) is None
-    )
-    trainable, total = counts[LANGUAGE]
-    if packed and packed < quantised:
-        counts[LANGUAGE] = (trainable, total - packed + quantised)
-    return counts
 
 
 def _describe_part(plan: TrainPlan, part: str) -> Kept:

@@ -48,6 +48,11 @@ class TextShape:
         experts = self.num_experts * self.expert_width
         return self.attention_weights + 3 * self.width * (experts or self.mlp_width) + self.width * self.num_experts
 
+    @property
+    def quantisable_weights(self) -> int:
+        """What QLoRA holds in 4 bits: linear layers, and no experts."""
+        return self.attention_weights + (0 if self.num_experts else 3 * self.width * self.mlp_width)
+
 
 @dataclass(frozen=True)
 class VisionShape:

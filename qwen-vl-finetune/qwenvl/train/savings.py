@@ -88,7 +88,7 @@ def _plan_changes(memory: MemoryPlan, situation: Situation) -> Iterator[tuple[st
         yield "./train_physical_ai_lora.sh (--lora_enable True)", _with_adapters(memory)
     elif not memory.quantised_weights and memory.text.rank and memory.engine.zero_stage < 3:
         text = memory.shape.text
-        yield "--load_in_4bit True", replace(memory, quantised_weights=text.num_layers * text.layer_weights)
+        yield "--load_in_4bit True", replace(memory, quantised_weights=text.num_layers * text.quantisable_weights)
     yield from _plan_engines(memory)
 
 
