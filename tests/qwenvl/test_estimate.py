@@ -174,3 +174,23 @@ def test_a_dry_run_estimates_memory_and_time_of_the_engine_that_the_run_will_hav
     assert "all samples      tokens: median" in said and "0 rows left out (0.0%)" in said
     assert "rows of 400 tokens an epoch" in said and "% full" in said
     assert "TFLOP/s timed here" in said
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_vl_moe", "qwen2_5_vl"])
+def test_other_families_are_counted_and_timed_too(model_type, training_json, tmp_path, capsys):
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+    from qwenvl.train.train_qwen import run
+
+    make_tiny_model(
+        TinyModelOptions(
+            output_dir=tmp_path / "model", model_type=model_type, hidden=32, layers=3, heads=2, kv_heads=1,
+            intermediate=64, vision_hidden=32, vision_heads=2, vision_intermediate=48,
+        )
+    )  # fmt: skip
+    command = [
+        "--model_name_or_path", str(tmp_path / "model"), "--dataset_use", str(training_json), "--output_dir",
+        str(tmp_path / "run"), "--video_fps", "10", "--use_cpu", "True", "--report_to", "none", "--dry_run", "True",
+    ]  # fmt: skip
+    assert run(command) == 0
+    said = capsys.readouterr().out
+    assert "(an estimate): weights" in said and "TFLOP/s timed here" in said
