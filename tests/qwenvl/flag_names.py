@@ -18,6 +18,10 @@ def list_flags() -> dict[str, Any]:
     }
 
 
-def list_all_flags() -> set[str]:
+def list_all_flags() -> dict[str, Any]:
     """These, and all that transformers takes besides."""
-    return {field.name for kind in (ModelArguments, DataArguments, TrainingArguments) for field in fields(kind)}
+    return {
+        field.name: field.default
+        for kind in (TrainingArguments, ModelArguments, DataArguments)
+        for field in fields(kind)
+    }
