@@ -10,7 +10,7 @@ An index is a frame's place in presentation order, as in `VideoInfo`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -32,8 +32,12 @@ def decode_frames(
     scaler: str = SCALER,
     *,
     info: VideoInfo | None = None,
+    allocate: Callable[[tuple[int, ...]], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Decode exactly these frames: (N, H, W, 3) uint8 RGB, in the order asked for; an index may repeat.
+
+    Args:
+        allocate: gives the uint8 array of a shape that frames are written to, in memory of the caller's choice.
 
     Raises:
         VideoError: The video lacks one of the frames, or cannot be decoded there.
@@ -41,7 +45,8 @@ def decode_frames(
     info = info or probe_video(address)
     wanted, positions = np.unique(np.asarray(frame_indices, dtype=np.int64), return_inverse=True)
     height, width = size or (info.height, info.width)
-    frames = np.empty((len(wanted), height, width, 3), np.uint8)
+    shape = (len(wanted), height, width, 3)
+    frames = np.empty(shape, np.uint8) if allocate is None else allocate(shape)
     for place, (_, picture) in enumerate(iter_frames(address, wanted, size=size, scaler=scaler, info=info)):
         frames[place] = picture
     return frames if np.array_equal(positions, np.arange(len(wanted))) else frames[positions]

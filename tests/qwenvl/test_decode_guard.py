@@ -25,7 +25,7 @@ def row(shade: int = 0, num_bytes: int = 48) -> dict:
     return {"id": "clip07_seg_00", "video": "videos/07.mp4", "shade": shade, "num_bytes": num_bytes}
 
 
-def read_grey(record, *args) -> list[Clip]:
+def read_grey(record, *args, allocate=None) -> list[Clip]:
     frames = np.full((1, 1, record["num_bytes"] // 3, 3), record["shade"], np.uint8)
     return [Clip(frames, float(os.getpid()))]
 
@@ -45,7 +45,7 @@ def kill_self() -> None:
 def fail_in(tries: Path, num_failing: int, fail):
     """A reader that fails in its first tries; every try is a line of the file."""
 
-    def read(record, *args) -> list[Clip]:
+    def read(record, *args, allocate) -> list[Clip]:
         with tries.open("a") as handle:
             handle.write("try\n")
         if len(tries.read_text().splitlines()) <= num_failing:
@@ -81,8 +81,56 @@ def test_clips_come_from_one_other_process_that_is_kept(guard):
 
 
 def test_two_clips_of_a_row_come_in_order():
-    guard = DecodeGuard(lambda record: [Clip(np.full((1, 2, 2, 3), shade, np.uint8), 1.0) for shade in (3, 4)])
+    guard = DecodeGuard(
+        lambda record, allocate: [Clip(np.full((1, 2, 2, 3), shade, np.uint8), 1.0) for shade in (3, 4)]
+    )
     assert [int(clip.frames.max()) for clip in guard.read(row())] == [3, 4]
+    guard.stop()
+
+
+def test_frames_written_where_the_guard_says_are_not_copied():
+    def read(record, allocate):
+        frames = allocate((1, 2, 2, 3))
+        frames[:] = record["shade"]
+        address = frames.ctypes.data
+        return [Clip(frames, float(address))]
+
+    guard = DecodeGuard(read)
+    (clip,) = guard.read(row(9))
+    assert (clip.frames == 9).all()
+    assert clip.frames.ctypes.data == int(clip.fps)  # the map lies at one address in both processes
+    guard.stop()
+
+
+def test_frames_written_there_and_elsewhere_come_in_order():
+    def read(record, allocate):
+        there = [allocate((1, 2, 2, 3)) for _ in range(2)]
+        for shade, frames in enumerate(there):
+            frames[:] = shade
+        turned = there[1][:, ::-1]  # a view that is no block of memory
+        return [
+            Clip(there[1], 1.0),
+            Clip(np.full((1, 4, 4, 3), 7, np.uint8), 1.0),
+            Clip(there[0], 1.0),
+            Clip(turned, 1.0),
+        ]
+
+    guard = DecodeGuard(read)
+    assert [int(clip.frames.min()) for clip in guard.read(row())] == [1, 7, 0, 1]
+    guard.stop()
+
+
+@pytest.mark.parametrize("is_written_there", [True, False])
+def test_two_clips_that_fit_alone_but_not_together_get_more_room(is_written_there):
+    def read(record, allocate):
+        shape = (1, 1, SLOT_BYTES // 5, 3)
+        clips = [allocate(shape) if is_written_there else np.empty(shape, np.uint8) for _ in range(2)]
+        for shade, frames in enumerate(clips):
+            frames[:] = shade
+        return [Clip(frames, 1.0) for frames in clips]
+
+    guard = DecodeGuard(read)
+    assert [(int(clip.frames.min()), int(clip.frames.max())) for clip in guard.read(row())] == [(0, 0), (1, 1)]
     guard.stop()
 
 
@@ -148,7 +196,7 @@ def test_a_decoder_that_is_killed_from_outside_is_no_fault_of_its_file(tmp_path)
 
 
 def test_what_the_reader_says_of_a_file_arrives_as_it_is():
-    def refuse(record):
+    def refuse(record, allocate):
         raise VideoError("07.mp4 has zero bytes; download it again")
 
     guard = DecodeGuard(refuse)
@@ -192,7 +240,7 @@ def test_a_guard_that_is_gone_leaves_no_process_behind():
 
 
 def test_an_interrupted_wait_does_not_leave_its_answer_to_the_next_clip():
-    def read(record):
+    def read(record, allocate):
         time.sleep(0.2 if record["shade"] == 1 else 0)
         return read_grey(record)
 
@@ -226,7 +274,7 @@ def test_a_forked_process_decodes_in_a_child_of_its_own(guard):
 
 @pytest.mark.parametrize("is_hanging", [False, True])
 def test_the_process_dies_with_the_one_it_decodes_for(is_hanging, tmp_path):
-    def read(record):
+    def read(record, allocate):
         (tmp_path / "pid").write_text(str(os.getpid()))
         return hang() if is_hanging else read_grey(record)
 

@@ -8,7 +8,7 @@ Whatever counts tokens uses the plans, whatever shows pixels the clips: both kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,8 +76,17 @@ def plan_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[P
     return [_plan_clip(record, find_media(path, folders), preprocessing) for path in media_paths(record, "video")]
 
 
-def read_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[Path] = ()) -> list[Clip]:
+def read_clips(
+    record: Record,
+    preprocessing: Preprocessing,
+    folders: Sequence[Path] = (),
+    *,
+    allocate: Callable[[tuple[int, ...]], np.ndarray] | None = None,
+) -> list[Clip]:
     """Decode the videos of a record at the frames and size that `preprocessing` asks for.
+
+    Args:
+        allocate: gives the uint8 array of a shape, in memory of the caller's choice.
 
     Raises:
         VideoError: A file is missing or cannot give the frames.
@@ -85,7 +94,12 @@ def read_clips(record: Record, preprocessing: Preprocessing, folders: Sequence[P
     from video_io.decode import decode_frames
 
     return [
-        Clip(decode_frames(plan.address, plan.indices, plan.size, preprocessing.scaler, info=plan.info), plan.fps)
+        Clip(
+            decode_frames(
+                plan.address, plan.indices, plan.size, preprocessing.scaler, info=plan.info, allocate=allocate
+            ),
+            plan.fps,
+        )
         for plan in plan_clips(record, preprocessing, folders)
     ]
 

@@ -5,15 +5,17 @@
     silence for limit_s ──▶ kill -9, a new child, twice more ──▶ DecodeHangError: the run stops with the row's name
     the child crashed   ──▶ a new child, once more           ──▶ VideoError: the row goes to the ledger
 
-One child for each process that decodes, forked at its first clip and kept. Frames are not copied on their way: the
-arrays handed out lie in the shared memory, and a slot is used again when its array is gone. The memory is an anonymous
-map, not /dev/shm, and is made before the fork: a clip too large for a slot gets a new child with larger ones.
+One child for each process that decodes, forked at its first clip and kept. Frames are not copied on their way: they are
+decoded into the shared memory, the arrays handed out lie there, and a slot is used again when its array is gone. The
+memory is an anonymous map, not /dev/shm, and is made before the fork: a clip too large for a slot gets a new child with
+larger ones.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import mmap
 import multiprocessing
 import os
@@ -54,7 +56,8 @@ class DecodeGuard:
     Made before the loader's workers; each of them starts a child of its own. Not for several threads at once.
 
     Args:
-        read: (record, ...) -> clips; its arguments and errors cross a pipe.
+        read: (record, ..., allocate) -> clips; its arguments and errors cross a pipe. Frames written to what `allocate`
+            gives for a shape are not copied; any others are, once.
     """
 
     def __init__(self, read: Reader, limit_s: float = LIMIT_S) -> None:
@@ -201,7 +204,7 @@ class _Child:
         start = slot * self._slot_bytes
         # numpy gives every view the first array as its base: this object lives as long as any of them, with its slot.
         root = np.frombuffer(self._memory[start : start + self._slot_bytes], np.uint8)
-        views = [root[one.offset :][: int(np.prod(one.shape))].reshape(one.shape) for one in placed]
+        views = [root[one.offset :][: math.prod(one.shape)].reshape(one.shape) for one in placed]
         if self._free:
             weakref.finalize(root, self._free.append, slot).atexit = False
         else:
@@ -242,8 +245,10 @@ def _serve(pipe: Connection, read: Reader, memory: memoryview, slot_bytes: int, 
             slot, request = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
+        room = _Room(memory[slot * slot_bytes : (slot + 1) * slot_bytes])
         try:
-            answer: Any = _place(read(*request), memory[slot * slot_bytes : (slot + 1) * slot_bytes])
+            clips = read(*request, allocate=room.allocate)
+            answer: Any = room.place(clips)
         except DrivingError as error:
             answer = error
         except Exception as error:  # noqa: BLE001 - raised again by the parent
@@ -252,18 +257,30 @@ def _serve(pipe: Connection, read: Reader, memory: memoryview, slot_bytes: int, 
         pipe.send(answer)
 
 
-def _place(clips: Sequence[Clip], slot: memoryview) -> list[_Placed] | _TooLarge:
-    """Write clips one after the other into a slot."""
-    num_bytes = sum(clip.frames.nbytes for clip in clips)
-    if num_bytes > len(slot):
-        return _TooLarge(num_bytes)
-    room = np.frombuffer(slot, np.uint8)
-    placed, offset = [], 0
-    for clip in clips:
-        room[offset : offset + clip.frames.nbytes] = clip.frames.reshape(-1)
-        placed.append(_Placed(offset, clip.frames.shape, clip.fps))
-        offset += clip.frames.nbytes
-    return placed
+class _Room:
+    """A slot of the shared memory, from the child's side: arrays are laid into it one after the other."""
+
+    def __init__(self, slot: memoryview) -> None:
+        self._bytes = np.frombuffer(slot, np.uint8)
+        self._num_asked = 0  # bytes, whether they fitted or not
+
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        """(shape) uint8 in the slot; elsewhere where it is full."""
+        start, self._num_asked = self._num_asked, self._num_asked + math.prod(shape)
+        if self._num_asked > len(self._bytes):
+            return np.empty(shape, np.uint8)
+        return self._bytes[start : self._num_asked].reshape(shape)
+
+    def place(self, clips: Sequence[Clip]) -> list[_Placed] | _TooLarge:
+        """Where each clip lies in the slot; those that do not yet are copied there."""
+        placed = []
+        for clip in clips:
+            frames = clip.frames
+            if not (frames.flags.c_contiguous and np.may_share_memory(frames, self._bytes)):
+                frames = self.allocate(clip.frames.shape)
+                frames[:] = clip.frames
+            placed.append(_Placed(frames.ctypes.data - self._bytes.ctypes.data, frames.shape, clip.fps))
+        return _TooLarge(self._num_asked) if self._num_asked > len(self._bytes) else placed
 
 
 def _list_files(record: dict[str, Any]) -> str:
