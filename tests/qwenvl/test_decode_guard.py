@@ -241,13 +241,14 @@ def test_a_guard_that_is_gone_leaves_no_process_behind():
 
 def test_an_interrupted_wait_does_not_leave_its_answer_to_the_next_clip():
     def read(record, allocate):
-        time.sleep(0.2 if record["shade"] == 1 else 0)
+        time.sleep(0.5 if record["shade"] == 1 else 0)
         return read_grey(record)
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
     guard = DecodeGuard(read)
+    guard.read(row(0))
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)

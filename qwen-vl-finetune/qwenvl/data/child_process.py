@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 # Left to the system: a handler of the parent's would speak for the wrong process.
 CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT, signal.SIGILL)
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # before any fork
+
+
+@contextlib.contextmanager
+def hold_stop_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait while a process is forked: it is born with both blocked, and never opens them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def die_with_parent(parent: int) -> None:
@@ -24,12 +37,6 @@ def die_with_parent(parent: int) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before it was asked for
         os._exit(0)
-
-
-def ignore_stop_signals() -> None:
-    """Leave Ctrl-C and a SIGTERM to the whole group to the parent, which decides when this process ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def crash_silently() -> None:

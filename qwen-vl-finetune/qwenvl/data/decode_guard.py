@@ -32,7 +32,7 @@ import numpy as np
 
 from driving.errors import DrivingError, VideoError
 from driving.records import media_paths, record_name
-from qwenvl.data.child_process import CRASH_SIGNALS, crash_silently, die_with_parent, ignore_stop_signals
+from qwenvl.data.child_process import CRASH_SIGNALS, crash_silently, die_with_parent, hold_stop_signals
 from qwenvl.data.frame_cache import Clip
 
 LIMIT_S = 30.0
@@ -155,21 +155,20 @@ class _Child:
         self._slot_bytes = slot_bytes
         self._memory = memoryview(mmap.mmap(-1, NUM_SLOTS * slot_bytes))
         self._free = list(range(NUM_SLOTS))
+        self._owner = os.getpid()
         self._pipe, far_end = multiprocessing.Pipe()
-        owner = os.getpid()
-        with warnings.catch_warnings():
+        with hold_stop_signals(), warnings.catch_warnings():
             # Python 3.12 warns of locks that other threads hold. A child that meets one is a hang, and is replaced.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
-        if pid == 0:
-            try:
-                self._pipe.close()
-                _serve(far_end, read, self._memory, slot_bytes, owner)
-            finally:
-                os._exit(1)
+            if pid == 0:
+                try:
+                    self._pipe.close()
+                    _serve(far_end, read, self._memory, slot_bytes, self._owner)
+                finally:
+                    os._exit(1)
+            self._end = weakref.finalize(self, _end_process, pid, self._owner, self._pipe)
         far_end.close()
-        self._end = weakref.finalize(self, _end_process, pid, owner, self._pipe)
-        self._owner = owner
 
     def is_ready(self) -> bool:
         """False for another process's child, inherited by a fork, and for one that ended between two clips."""
@@ -237,7 +236,6 @@ def _end_process(pid: int, owner: int, pipe: Connection) -> int:
 def _serve(pipe: Connection, read: Reader, memory: memoryview, slot_bytes: int, owner: int) -> None:
     """The child: answer requests until the pipe ends. Never returns."""
     die_with_parent(owner)
-    ignore_stop_signals()
     crash_silently()
     gc.freeze()  # what was inherited is the parent's to clean up: some of it may lie on a GPU
     while True:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from qwenvl.data.child_process import hold_stop_signals
 from qwenvl.data.packing import plan_bins
-from qwenvl.train.stopping import hold_stop_signals
 
 SORT_WINDOW_BATCHES = 50
 PREFETCH_FACTOR = 2  # batches that a worker makes ahead, where --dataloader_prefetch_factor does not say

@@ -7,22 +7,19 @@ The same word at the end of a step says whether any rank skipped a row that the 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from typing import Any
 
 import transformers
 
-from qwenvl.data.child_process import die_with_parent
+from qwenvl.data.child_process import STOP_SIGNALS, die_with_parent
 from qwenvl.train.consensus import Consensus
 from qwenvl.train.skips import SkipBook
 
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 STOPPED_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
 
@@ -62,16 +59,6 @@ class StopOnRequest(transformers.TrainerCallback):
             control.should_save = True
             control.should_evaluate = False  # who asks to stop may not wait for it
             control.should_training_stop = True
-
-
-@contextlib.contextmanager
-def hold_stop_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait while workers are forked: they are born with both blocked, and never open them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def outlive_foreign_stop(worker_index: int = 0) -> None:
