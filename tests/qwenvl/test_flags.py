@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -390,6 +391,15 @@ def test_a_dry_run_prints_the_plan_for_the_processes_asked_and_writes_nothing(na
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_counts_what_a_deepspeed_config_shards(names, repository, tmp_path, capsys):
+    flags = ("--dry_run", "True", "--dry_run_processes", "4")
+    gradients = []
+    for more in ((), ("--dry_run_deepspeed", str(repository / "qwen-vl-finetune/scripts/zero3.json"))):
+        assert run(command(names, tmp_path / "out", *flags, *more)) == 0
+        gradients.append(float(re.search(r"gradients ([\d.]+)", capsys.readouterr().out)[1]))
+    assert gradients[1] < gradients[0]
+
+
 @pytest.mark.parametrize(
     ("precision", "halves"),
     [
@@ -434,6 +444,7 @@ ELSEWHERE = {
     "max_bad_fraction": test_more_bad_rows_than_allowed_stop_a_run,
     "dry_run": test_a_dry_run_prints_the_plan_for_the_processes_asked_and_writes_nothing,
     "dry_run_processes": test_a_dry_run_prints_the_plan_for_the_processes_asked_and_writes_nothing,
+    "dry_run_deepspeed": test_a_dry_run_counts_what_a_deepspeed_config_shards,
     "precision": test_precision_decides_how_a_gpu_computes,
     "cache_dir": test_the_cache_dir_is_where_the_hub_is_told_to_keep_models,
     **dict.fromkeys(REFUSED, test_a_flag_that_could_only_do_harm_is_refused),
