@@ -77,6 +77,12 @@ def test_four_bits_are_half_a_byte_and_their_scales():
     assert fixed(plan)[0] == 150 * 6 + 850 * 2 + round(1000 * (0.5 + 1 / 64 + 4 / 16384)) + unpacked
 
 
+def test_zero_3_shares_4_bit_weights_too():
+    plan = replace(PLAN, quantised_weights=1000, engine=Engine(4, zero_stage=3))
+    held = 1000 * 2 + round(1000 * (0.5 + 1 / 64 + 4 / 16384))
+    assert fixed(plan)[0] == held // 4 + 8 * 16 * 2 + held
+
+
 @pytest.mark.parametrize("name, size", [("adamw_torch", 8), ("paged_adamw_8bit", 0), ("adamw_8bit", 2), ("sgd", 0)])
 def test_the_optimizer_decides_the_state(name, size):
     assert fixed(replace(PLAN, optimizer=name))[2] == 150 * size

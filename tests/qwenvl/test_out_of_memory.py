@@ -91,7 +91,10 @@ def test_everything_that_is_advised_can_be_typed(repository):
 
 
 def test_what_is_done_already_is_not_advised_again():
-    memory = replace(LORA, checkpointing=True, quantised_weights=10 * LAYER_WEIGHTS)
+    memory = replace(
+        LORA, checkpointing=True, quantised_weights=10 * LAYER_WEIGHTS,
+        engine=Engine(2, 3, offloads_optimizer=True, offloads_weights=True),
+    )  # fmt: skip
     changes = list_savings(memory, replace(SITUATION, memory=memory, batch_size=1, frame_px=0))
     assert changes == []
 
@@ -135,7 +138,7 @@ def test_a_model_that_does_not_load_is_advised_without_figures():
 
 
 def test_where_nothing_can_be_saved_it_says_so():
-    memory = replace(LORA, checkpointing=True, quantised_weights=10 * LAYER_WEIGHTS)
+    memory = replace(LORA, checkpointing=True, quantised_weights=10 * LAYER_WEIGHTS, device="cpu")
     said = format_advice(Situation(memory), on_host=False)
     assert "nothing is left to save, take a smaller --model_name_or_path or a larger machine" in said
 

@@ -48,6 +48,10 @@ def test_the_warm_up_step_tells_no_time_left_and_what_is_unknown_is_a_dash():
     assert line.split() == ["1/9", "nan", "-", "-", "0", "-", "-", "-", "-", "warm-up"]
 
 
+def test_the_columns_of_a_very_short_run_stand_under_their_names():
+    assert len(format_header(4)) == len(format_step(3, 4, LOGS)) == 4 + 86
+
+
 def test_the_largest_numbers_keep_their_columns():
     logs = {**LOGS, "loss": 12_345.6, "grad_norm": 123_456.0, "data_wait_percent": 100.0, "peak_memory_gib": 139.0}
     assert len(format_step(1_200, 30_000, logs)) == 99

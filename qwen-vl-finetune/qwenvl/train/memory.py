@@ -116,7 +116,8 @@ def _count_fixed(plan: MemoryPlan) -> tuple[int, int, int, int]:
         buckets = trainable * FP32 if engine.num_processes > 1 else 0
         return weights, trainable * FP32 + buckets, state, 0
     ranks, shards = engine.num_processes, engine.zero_stage >= 3
-    weights = (plan.num_weights - plan.quantised_weights) * c // (ranks if shards else 1) + quantised + unpacked
+    held = (plan.num_weights - plan.quantised_weights) * c + quantised
+    weights = held // (ranks if shards else 1) + unpacked
     gradients = trainable * c // (ranks if engine.zero_stage >= 2 else 1)
     optimizer = (trainable * FP32 + state) // ranks
     host = 0
@@ -125,7 +126,8 @@ def _count_fixed(plan: MemoryPlan) -> tuple[int, int, int, int]:
     if shards:
         if engine.offloads_weights:
             host, weights = host + weights, 0
-        weights += min(plan.num_weights, ZERO3_LIVE_WEIGHTS) * c  # gathered, while they are in use
+        # gathered, while they are in use
+        weights += held * min(plan.num_weights, ZERO3_LIVE_WEIGHTS) // plan.num_weights
     return weights, gradients, optimizer, host
 
 

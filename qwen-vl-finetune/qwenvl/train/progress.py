@@ -83,7 +83,7 @@ def format_step(step: int, num_steps: int, logs: dict[str, Any]) -> str:
 
 
 def _step_width(num_steps: int) -> int:
-    return len(f"{num_steps:,}/{num_steps:,}")
+    return max(len("step"), len(f"{num_steps:,}/{num_steps:,}"))
 
 
 def _or_dash(value: float | None, format_value: Any) -> str:

@@ -86,14 +86,14 @@ def _plan_changes(memory: MemoryPlan, situation: Situation) -> Iterator[tuple[st
         yield f"VIDEO_FRAME_PIXELS={situation.frame_px // 2}", replace(memory, batch=half)
     if memory.text.in_full:
         yield "./train_physical_ai_lora.sh (--lora_enable True)", _with_adapters(memory)
-    elif not memory.quantised_weights and memory.text.rank and memory.engine.zero_stage < 3:
+    elif not memory.quantised_weights and memory.text.rank:
         text = memory.shape.text
         yield "--load_in_4bit True", replace(memory, quantised_weights=text.num_layers * text.quantisable_weights)
     yield from _plan_engines(memory)
 
 
 def _plan_engines(memory: MemoryPlan) -> Iterator[tuple[str, MemoryPlan]]:
-    if memory.device != "cuda" or memory.quantised_weights:
+    if memory.device != "cuda":
         return
     engine = memory.engine
     shared = replace(memory, text=replace(memory.text, casts=False), vision=replace(memory.vision, casts=False))
