@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 import time
@@ -98,11 +97,13 @@ def _run_rank(argv: list[str], rank: int, num_ranks: int, port: int, log: str) -
     with open(log, "ab", buffering=0) as handle:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in pytest is pytest's
     if num_ranks > 1:
         here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
         os.environ.update({name: str(value) for name, value in here.items()})
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        error_file = Path(f"{log}.{port}") / str(rank) / "error.json"
+        error_file.parent.mkdir(parents=True)
+        os.environ["TORCHELASTIC_ERROR_FILE"] = str(error_file)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 

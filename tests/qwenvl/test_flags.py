@@ -21,6 +21,7 @@ from driving.errors import DrivingError  # noqa: E402
 from qwenvl.data.dataset import BadSample  # noqa: E402
 from qwenvl.data.decode_guard import DecodeGuard  # noqa: E402
 from qwenvl.train.argument import parse_plan  # noqa: E402
+from qwenvl.train.checkpoints import hash_plan  # noqa: E402
 from qwenvl.train.parts import count_parameters, part_of  # noqa: E402
 from qwenvl.train.train_qwen import run, train  # noqa: E402
 from qwenvl.train.trainer import DrivingTrainer  # noqa: E402
@@ -435,7 +436,31 @@ def test_a_flag_that_could_only_do_harm_is_refused(flag):
         parse_plan(["--model_name_or_path", "m", "--use_cpu", "True", f"--{flag}", "True"])
 
 
+def test_elastic_lets_one_process_go_on_where_two_began(names, tmp_path, capsys):
+    argv = command(names, tmp_path / "out", "--max_steps", "1")
+    assert run(argv) == 0
+    (tmp_path / "out/manifest.json").unlink()
+    pretend_that_two_began(tmp_path / "out", "checkpoint-1")
+    more = [*argv, "--max_steps", "2"]
+    with pytest.raises(DrivingError, match="was begun with 2 processes, this run has 1"):
+        run(more)
+    capsys.readouterr()
+    assert run([*more, "--elastic", "True"]) == 0
+    assert "accumulation, so that a step stays" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/checkpoint-2/complete.json").read_text())["processes"] == 1
+
+
+def pretend_that_two_began(folder: Path, checkpoint: str) -> None:
+    plan = {**json.loads((folder / "plan.json").read_text()), "world_size": 2}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    marker = json.loads((folder / checkpoint / "complete.json").read_text())
+    del plan["tool"]
+    marker = {**marker, "plan_hash": hash_plan(plan), "processes": 2}
+    (folder / checkpoint / "complete.json").write_text(json.dumps(marker))
+
+
 ELSEWHERE = {
+    "elastic": test_elastic_lets_one_process_go_on_where_two_began,
     "output_dir": test_the_output_dir_is_where_everything_goes,
     "logging_steps": test_logging_and_saving_steps_and_the_number_kept_show_in_the_files,
     "save_steps": test_logging_and_saving_steps_and_the_number_kept_show_in_the_files,

@@ -9,16 +9,15 @@ name: a flag that is silently ignored is worse than one that is missing.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import transformers
 
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.train.engines import check_deepspeed_config, check_engine
 from qwenvl.train.foreign_flags import check_evaluation, check_foreign, check_without_effect
 from qwenvl.train.limits import check_limits
 from qwenvl.train.quantised import check_bitsandbytes
@@ -118,6 +117,9 @@ class TrainingArguments(transformers.TrainingArguments):
     mm_projector_lr: float | None = field(default=None, metadata={"help": "learning rate of the mergers"})
     vision_tower_lr: float | None = field(default=None, metadata={"help": "learning rate of the vision tower"})
     overwrite_output: bool = field(default=False, metadata={"help": "delete what is in output_dir and start afresh"})
+    elastic: bool = field(
+        default=False, metadata={"help": "go on with another number of processes: same rows a step, not the same bits"}
+    )
     dry_run: bool = field(default=False, metadata={"help": "print the plan and stop before the first step"})
     dry_run_processes: int = field(default=0, metadata={"help": "processes to plan for with --dry_run; 0: as started"})
     dry_run_deepspeed: str = field(default="", metadata={"help": "DeepSpeed config to plan for with --dry_run"})
@@ -195,6 +197,7 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     check_arguments(model, data, run)
     check_without_effect(model, data, run)
     check_limits(run, trains_vision=model.tune_mm_vision)
+    check_engine(run)
     typed = {name for name, _ in split_flags(argv)}
     check_foreign(run, typed)
     check_evaluation(run, data, typed)
@@ -205,25 +208,6 @@ def checkpointing_field() -> str:
     """How this transformers spells "compute activations again in the backward pass"."""
     names = {field.name for field in dataclasses.fields(TrainingArguments)}
     return next(name for name in CHECKPOINTING if name in names)
-
-
-def check_deepspeed_config(argv: Sequence[str]) -> None:
-    """Raise where --deepspeed names a file that is not there; transformers would take its name for the config."""
-    for name, values in split_flags(list(argv)):
-        if name == "deepspeed" and values and values[0] and not Path(values[0]).is_file():
-            raise DrivingError(
-                f"the DeepSpeed config {values[0]} does not exist; "
-                "there are qwen-vl-finetune/scripts/zero2.json, zero3.json and zero3_offload.json"
-            )
-        if name == "deepspeed" and values and values[0]:
-            _check_json(Path(values[0]))
-
-
-def _check_json(path: Path) -> None:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"the DeepSpeed config {path} is not JSON ({error})") from error
 
 
 def check_quantised_run(model: ModelArguments) -> None:

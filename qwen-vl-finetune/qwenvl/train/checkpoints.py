@@ -40,15 +40,20 @@ def write_companions(
         path.chmod(0o644)  # safetensors leaves its temporary file's 0600
 
 
-def mark_complete(folder: Path, step: int, plan: dict[str, Any]) -> None:
-    """Flush every file of a checkpoint to disk, then write its marker, which lists them."""
+def mark_complete(folder: Path, step: int, plan: dict[str, Any], num_processes: int = 1) -> None:
+    """Flush every file of a checkpoint to disk, then write its marker, which lists them.
+
+    Args:
+        num_processes: how many wrote it; with --elastic not always those that the plan names.
+    """
     sizes = {}
     for path in sorted(Path(folder).rglob("*")):
         if path.is_file() and path.name != MARKER_NAME:
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
             sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
-    write_json(Path(folder) / MARKER_NAME, {"step": step, "plan_hash": hash_plan(plan), "files": sizes})
+    facts = {"step": step, "plan_hash": hash_plan(plan), "processes": num_processes, "files": sizes}
+    write_json(Path(folder) / MARKER_NAME, facts)
 
 
 def find_damage(folder: Path) -> str:
@@ -59,7 +64,7 @@ def find_damage(folder: Path) -> str:
     try:
         marker = json.loads(marker_path.read_text(encoding="utf-8"))
         sizes = dict(marker["files"])
-        _ = marker["step"], marker["plan_hash"]
+        _ = marker["step"], marker["plan_hash"], marker["processes"]
     except (ValueError, KeyError, TypeError) as error:
         return f"is damaged: its {MARKER_NAME} cannot be read ({error!r})"
     for name, size in sizes.items():
@@ -89,6 +94,11 @@ def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
 def read_step(checkpoint: Path) -> int:
     """The optimizer step that a checkpoint stands at, by its name."""
     return int(Path(checkpoint).name.removeprefix(PREFIX))
+
+
+def read_num_processes(checkpoint: Path) -> int:
+    """How many processes wrote a complete checkpoint."""
+    return json.loads((Path(checkpoint) / MARKER_NAME).read_text(encoding="utf-8"))["processes"]
 
 
 def find_newest_complete(output_dir: Path, plan: dict[str, Any]) -> tuple[Path | None, list[str]]:

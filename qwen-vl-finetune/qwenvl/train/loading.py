@@ -186,6 +186,10 @@ def load_model(
         raise DrivingError(
             f"no model can be loaded from {path}: {_first_line(error)}; copy or download its files again"
         ) from error
+    if is_deepspeed_zero3_enabled():
+        # There transformers 5.23 remembers every renaming it knows, and saving would undo those that were never done:
+        # model.language_model.model.embed_tokens, which few readers know.
+        vars(model).pop("_weight_conversions", None)
     if load_in_4bit:
         check_quantised(model)
         keep_weights(model)

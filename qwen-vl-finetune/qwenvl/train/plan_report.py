@@ -13,6 +13,7 @@ import torch
 
 from qwenvl.data.preview import describe_sample, format_sample
 from qwenvl.train.argument import TrainPlan
+from qwenvl.train.engines import name_engine
 
 if TYPE_CHECKING:
     from driving.ledger import Skip
@@ -73,6 +74,7 @@ def plan_identity(
         "batch_size": run.per_device_train_batch_size,
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "world_size": run.world_size,
+        "engine": name_engine(run.deepspeed),
         "model_max_length": run.model_max_length,
         "preprocessing": dataclasses.asdict(data.build_preprocessing()),
     }

@@ -265,10 +265,19 @@ def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> Frame
 
 def _join_deepspeed(plan: TrainPlan) -> None:
     """Tell DeepSpeed about the process group before weights are sharded; on a CPU it would look for another one."""
-    if plan.run.deepspeed and plan.run.world_size > 1:
-        import deepspeed
+    if not plan.run.deepspeed or plan.run.dry_run:
+        return
+    if "RANK" not in os.environ:
+        raise DrivingError(
+            "--deepspeed needs a launcher, also for one process: ./train_physical_ai.sh, or "
+            "torchrun --nproc_per_node 1 -m qwenvl.train.train_qwen ..."
+        )
+    import deepspeed
 
-        deepspeed.init_distributed(dist_backend="nccl" if plan.run.device.type == "cuda" else "gloo")
+    on_cpu = plan.run.device.type == "cpu"
+    if on_cpu:  # nothing to build for collectives: that takes a minute and a compiler, and training has no use for it
+        deepspeed.ops.__compatible_ops__ = {}
+    deepspeed.init_distributed(dist_backend="gloo" if on_cpu else "nccl")
 
 
 def say(plan: TrainPlan, text: str) -> None:

@@ -30,6 +30,8 @@ class EpochBatches:
         num_visual: (N,) visual tokens of each row; bins with similar numbers of them are then given to the ranks of
             one step, so that none waits long for another's vision tower.
         bin_tokens: room of a bin; 0 = a row is a unit of its own.
+        group_size: units whose loads are evened out, those of one global batch; where a run goes on with other ranks
+            it stays what it was, since the order depends on it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class EpochBatches:
         self.num_tokens = None if num_tokens is None else np.asarray(num_tokens)
         self.num_visual = None if num_visual is None else np.asarray(num_visual)
         self.bin_tokens = bin_tokens
+        self.group_size = batch_size * world_size
         self.epoch = 0
         self.num_units = len(self._plan_units(0)) if bin_tokens else num_rows
 
@@ -73,7 +76,7 @@ class EpochBatches:
         weights = self.num_visual if self.bin_tokens else self.num_tokens
         if weights is not None:
             loads = np.array([int(weights[rows].sum()) for rows in units])
-            order = group_by_load(order, loads, self.batch_size * self.world_size, self.seed, epoch)
+            order = group_by_load(order, loads, self.group_size, self.seed, epoch)
         return [units[index] for index in order]
 
     def __iter__(self) -> Iterator[list[int]]:

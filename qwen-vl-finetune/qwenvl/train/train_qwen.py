@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from driving.errors import DrivingError
 from driving.ledger import LEDGER_NAME, Skip, check_bad_fraction, claim_output, read_ledger, write_ledger
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 from qwenvl.train.ranks import run_rank
@@ -35,7 +36,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     drop_harmless_messages()
     from qwenvl.data import parse_dataset_use
     from qwenvl.data.rows import load_rows
-    from qwenvl.train import checkpoints, loading
+    from qwenvl.train import checkpoints, elastic, loading
     from qwenvl.train.argument import parse_plan
     from qwenvl.train.out_of_memory import WatchSteps, explain_out_of_memory
     from qwenvl.train.plan_report import count_steps, plan_identity, say_other_steps
@@ -45,6 +46,9 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.train.stopping import STOPPED_CODE
 
     plan = parse_plan(argv, attn_implementation)
+    begun = elastic.read_begun_plan(plan)
+    if begun is not None and plan.run.elastic:
+        plan = dataclasses.replace(plan, notes=(*plan.notes, *filter(None, [elastic.share_out(plan, begun)])))
     plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation)
     uses = parse_dataset_use(plan.data.dataset_use)
     loading.check_model_folder(plan.model.model_name_or_path)
@@ -55,6 +59,11 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
     data = prepare_data(plan, rows, base)
     identity = plan_identity(plan, base.identity, hashes, data.hash)
+    if begun is not None and plan.run.elastic:
+        identity = elastic.keep_shares(identity, begun)
+        data.batches.group_size = begun["batch_size"] * begun["world_size"]
+    elif begun is not None:
+        elastic.refuse_other_shares(identity, begun, plan.run.output_dir)
     if plan.run.dry_run:
         prepare_model(plan, rows, data, base)
         return 0
@@ -77,6 +86,9 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
             resume_from, passed_over = checkpoints.find_asked(asked, identity, base), []
         else:
             resume_from, passed_over = checkpoints.find_newest_complete(output_dir, identity)
+        if resume_from is not None:
+            elastic.check_processes(resume_from, plan, identity["engine"])
+        _check_alike(plan, identity, resume_from)
         for reason in passed_over:
             say(plan, f"{reason}; passed over")
         if resume_from is not None and checkpoints.read_step(resume_from) >= total_steps:
@@ -211,7 +223,7 @@ def _fit(
     return _summarise(plan, trainer.state.global_step, trainer.state.epoch, len(skip_book.skips))
 
 
-def _agree(value: int, plan: Any) -> int:
+def _agree(value: Any, plan: Any) -> Any:
     """Rank 0's value on every rank; waits until rank 0 has claimed the output folder."""
     if plan.run.world_size == 1:
         return value
@@ -220,6 +232,19 @@ def _agree(value: int, plan: Any) -> int:
     values = [value]
     torch.distributed.broadcast_object_list(values)
     return values[0]
+
+
+def _check_alike(plan: Any, identity: dict[str, Any], resume_from: Path | None) -> None:
+    """Raise on a rank that would train another run than rank 0, as on a machine with other files."""
+    from qwenvl.train.checkpoints import hash_plan
+
+    ours = {"plan": hash_plan(identity), "checkpoint": resume_from and resume_from.name}
+    first = _agree(ours, plan)
+    if ours != first:
+        raise DrivingError(
+            f"rank {plan.run.process_index} would begin with {ours}, rank 0 with {first}; every machine needs the same "
+            "model, data, code and --output_dir, best on a file system that they share"
+        )
 
 
 def _claim(plan: Any, identity: dict[str, Any], give_up: Any) -> contextlib.AbstractContextManager:
