@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from judging import ask_plainly, list_answers, measure_plain_loss, read_evaluations  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
@@ -74,10 +75,6 @@ def lines_of(folder, name="training_log.jsonl") -> list[dict]:
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def evaluations_of(folder) -> dict[int, dict]:
-    return {line["step"]: line for line in lines_of(folder, "eval_log.jsonl")}
-
-
 @pytest.fixture(scope="module")
 def evaluated(tiny_model, data, tmp_path_factory) -> Path:
     """The folder of a run of 4 steps that is evaluated after steps 2 and 4, with gradient checkpointing on."""
@@ -99,62 +96,25 @@ def test_every_evaluation_is_a_line_of_the_learning_curve(evaluated):
     lines = [line for line in lines_of(evaluated) if "eval_loss" in line]
     assert [line["step"] for line in lines] == [2, 4]
     assert {"eval_rows": 4, "eval_answers": 4}.items() <= lines[0].items()
-    assert lines[0]["eval_loss"] == evaluations_of(evaluated)[2]["metrics"]["eval_loss"]
-
-
-def load(folder):
-    from qwenvl.train.loading import load_for_inference
-
-    return load_for_inference(folder)
+    assert lines[0]["eval_loss"] == read_evaluations(evaluated)[2]["metrics"]["eval_loss"]
 
 
 def test_the_loss_is_that_of_plain_transformers_over_all_supervised_tokens(evaluated, data):
-    from qwenvl.data.collate import to_prompt_inputs
-    from qwenvl.data.dataset import build_inputs
-
-    model, processor, preprocessing = load(evaluated)
-    total, num_tokens = 0.0, 0
-    for record in json.loads((data / "val.json").read_text()):
-        sample = build_inputs(record, processor, preprocessing, with_answer=True, folders=[data])
-        batch = {
-            "input_ids": sample["input_ids"][None],
-            "mm_token_type_ids": sample["mm_token_type_ids"][None],
-            "attention_mask": torch.ones_like(sample["input_ids"])[None],
-            "videos": sample["videos"],
-            "images": [],
-        }
-        with torch.no_grad():
-            logits = model(**to_prompt_inputs(batch, processor, "cpu")).logits[0]
-        wanted = sample["labels"][1:]
-        losses = torch.nn.functional.cross_entropy(logits[:-1], wanted, ignore_index=-100, reduction="none")
-        total += float(losses.double().sum())
-        num_tokens += int((wanted != -100).sum())
-    assert evaluations_of(evaluated)[4]["metrics"]["eval_loss"] == pytest.approx(total / num_tokens, rel=1e-5)
+    expected = measure_plain_loss(evaluated, data / "val.json")
+    assert read_evaluations(evaluated)[4]["metrics"]["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_answers_are_those_of_evaluation_after_training(evaluated, data):
-    from evaluation.engine import QwenEngine
-    from qwenvl.train.generation import choose_max_new_tokens
-
-    model, processor, preprocessing = load(evaluated)
-    engine = QwenEngine(model, processor, preprocessing, [data], "cpu")
-    records = json.loads((data / "val.json").read_text())
-    truths = [record["conversations"][-1]["value"] for record in records]
-    engine.max_new_tokens = choose_max_new_tokens(truths, processor.tokenizer)
-    expected = [engine.generate([engine.prepare(record, engine.read(record))])[0] for record in records]
-    answers = evaluations_of(evaluated)[4]["answers"]
-    assert [answer["generated"] for answer in answers] == [answer.text for answer in expected]
-    assert [answer["is_cut"] for answer in answers] == [answer.is_cut for answer in expected]
-    assert [answer["true"] for answer in answers] == truths
+    assert list_answers(read_evaluations(evaluated)[4]) == ask_plainly(evaluated, data / "val.json")
 
 
 def test_fewer_samples_are_a_seeded_choice_and_none_answers_nothing(tiny_model, data, tmp_path):
     flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1", "--eval_samples")
     assert run(arguments(tiny_model, data, tmp_path / "two", *flags, "2")) == 0
-    answered = [answer["id"] for answer in evaluations_of(tmp_path / "two")[1]["answers"]]
+    answered = [answer["id"] for answer in read_evaluations(tmp_path / "two")[1]["answers"]]
     assert len({name[:6] for name in answered}) == 2  # one of each recording
     assert run(arguments(tiny_model, data, tmp_path / "none", *flags, "0")) == 0
-    metrics = evaluations_of(tmp_path / "none")[1]["metrics"]
+    metrics = read_evaluations(tmp_path / "none")[1]["metrics"]
     assert (metrics["eval_answers"], metrics["eval_rows"]) == (0, 4) and "eval_exact_match" not in metrics
 
 
@@ -173,14 +133,14 @@ def chosen(tiny_model, data, tmp_path_factory) -> Path:
 
 
 def lowest(folder) -> int:
-    losses = {step: line["metrics"]["eval_loss"] for step, line in evaluations_of(folder).items()}
+    losses = {step: line["metrics"]["eval_loss"] for step, line in read_evaluations(folder).items()}
     return min(losses, key=losses.get)
 
 
 def test_the_result_is_the_checkpoint_with_the_lowest_loss_which_is_kept(chosen):
     best = json.loads((chosen / "best.json").read_text())
     assert best["step"] == lowest(chosen)
-    assert best["value"] == evaluations_of(chosen)[best["step"]]["metrics"]["eval_loss"]
+    assert best["value"] == read_evaluations(chosen)[best["step"]]["metrics"]["eval_loss"]
     assert best["step"] < 6, "the test shows nothing where the last one is the best"
     assert_same_weights(chosen, chosen / best["checkpoint"])
     assert {path.name for path in chosen.glob("checkpoint-*")} == {best["checkpoint"], "checkpoint-6"}
@@ -229,7 +189,7 @@ def test_weights_that_do_not_keep_to_the_format_are_never_the_best(tiny_model, w
     assert "no checkpoint can be called the best; the result is the last" in said
     assert not (tmp_path / "run/best.json").exists()
     assert_same_weights(tmp_path / "run", tmp_path / "run/checkpoint-2")
-    assert evaluations_of(tmp_path / "run")[2]["metrics"]["eval_strict_rate"] == 0.0
+    assert read_evaluations(tmp_path / "run")[2]["metrics"]["eval_strict_rate"] == 0.0
 
 
 def test_another_metric_chooses_and_one_that_the_rows_cannot_give_is_refused(tiny_model, data, tmp_path):
@@ -304,7 +264,7 @@ def test_a_row_that_cannot_be_decoded_is_skipped_and_counted_beside_the_numbers(
     broken.write_bytes(broken.read_bytes()[:200])
     flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
     assert run(arguments(tiny_model, tmp_path / "data", tmp_path / "run", *flags)) == 0
-    line = evaluations_of(tmp_path / "run")[1]
+    line = read_evaluations(tmp_path / "run")[1]
     assert (line["metrics"]["eval_rows"], line["metrics"]["eval_answers"]) == (3, 3)
     assert [skip["id"] for skip in line["skips"]] == ["clip07_seg_00"]
     assert "; 1 rows skipped (" in capsys.readouterr().out

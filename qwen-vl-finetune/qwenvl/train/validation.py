@@ -28,6 +28,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from driving.errors import DrivingError
 from driving.ledger import Skip
+from driving.records import media_paths
 from qwenvl.data.collate import to_step_inputs
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.dummies import build_dummy
@@ -132,16 +133,16 @@ class Validator:
         if not len(self.set.prompts):
             return []
         end_tokens = find_end_tokens(model, self.processor.tokenizer)
-        is_sharded = is_deepspeed_zero3_enabled()
+        fillers = self._build_fillers() if is_deepspeed_zero3_enabled() else {}
         answers = []
         places = self._deal(self.set.prompts)
         for row_numbers, samples in zip(places, self._load(self.set.prompts, list), strict=True):
             self._note([sample for sample in samples if isinstance(sample, BadSample)], bad)
             shown = [(n, s) for n, s in zip(row_numbers, samples, strict=True) if isinstance(s, dict)]
             prompts = [sample for _, sample in shown]
-            if is_sharded and not any(sample["videos"] or sample["images"] for sample in prompts):
-                # Under ZeRO-3 the other ranks wait in the tower and in every layer: something must be shown and asked.
-                prompts.append(build_dummy(self.processor))
+            for kind, filler in fillers.items():
+                if not any(sample[kind] for sample in prompts):
+                    prompts.append(filler)
             if prompts:
                 texts = generate_answers(
                     model,
@@ -157,6 +158,18 @@ class Validator:
                     answers.append((row, Answered(sample["id"], truth, answer.text, answer_format, answer.is_cut)))
             bar.update()
         return answers
+
+    def _build_fillers(self) -> dict[str, dict[str, Any]]:
+        """A prompt for each kind of media among the prompts of all ranks, to be asked where a batch shows none.
+
+        Under ZeRO-3 every rank must call the tower as often as the others, which `generate` does once a kind, and must
+        have something to ask at all.
+        """
+        names = {"images": "image", "videos": "video"}
+        kinds = [
+            kind for kind, name in names.items() if any(media_paths(row, name) for row in self.set.prompts.records)
+        ]
+        return {kind: build_dummy(self.processor, kind) for kind in kinds or ["videos"]}
 
     def _note(self, found: list[BadSample], bad: list[BadSample]) -> None:
         for row in found:
