@@ -48,10 +48,12 @@ class QwenEngine:
 
     def describe(self) -> dict[str, Any]:
         """Size and kind of the model, for the report."""
+        from qwenvl.train.parts import count_parameters
+
         config = self.model.config
         return {
             "model_type": config.model_type,
-            "num_parameters": sum(part.numel() for part in self.model.parameters()),
+            "num_parameters": sum(total for _, total in count_parameters(self.model).values()),
             "precision": str(self.model.dtype).removeprefix("torch."),
             "device": self.device,
         }

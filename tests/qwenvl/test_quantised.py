@@ -69,7 +69,10 @@ def test_quantised_weights_are_counted_as_weights_and_not_as_bytes(model, tiny_m
 def test_a_dry_run_knows_the_same_layers_without_weights(model, tiny_model):
     shapes = load_model(tiny_model, attention="sdpa", dtype=torch.bfloat16, load_in_4bit=True, without_weights=True)
     assert quantised.list_quantised(shapes) == quantised.list_quantised(model)
-    assert count_parameters(shapes) == count_parameters(model)
+    arguments = ModelArguments(lora_enable=True, lora_r=4, use_dora=True)
+    planned, loaded = apply_tuning(shapes, arguments), apply_tuning(model, arguments)
+    assert count_parameters(planned) == count_parameters(loaded)
+    assert quantised.count_quantised(planned) == quantised.count_quantised(loaded)
 
 
 def test_answering_does_not_change_the_quantised_weights(model):

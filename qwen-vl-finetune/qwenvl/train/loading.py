@@ -18,7 +18,13 @@ from qwenvl.data.families import FAMILIES, check_config
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.preview import find_prompt_change
 from qwenvl.train.base_model import BaseModel, check_base, resolve_base
-from qwenvl.train.quantised import build_quantisation, cast_unquantised, check_quantised, keep_weights, quantise_shapes
+from qwenvl.train.quantised import (
+    build_quantisation,
+    cast_unquantised,
+    check_quantised,
+    keep_weights,
+    plan_quantisation,
+)
 from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -172,7 +178,7 @@ def load_model(
             with torch.device("meta"):
                 model = model_class(config).to(dtype)
             if load_in_4bit:
-                quantise_shapes(model, compute_dtype)
+                plan_quantisation(model)
             return model
         if load_in_4bit:
             options["quantization_config"] = build_quantisation(compute_dtype)

@@ -45,8 +45,13 @@ def build_quantisation(compute_dtype: torch.dtype) -> Any:
 
 def list_quantised(model: nn.Module) -> list[str]:
     """Full names of the layers that hold 4-bit weights (and not of peft's wrappers around them)."""
-    kinds = {name: f"{type(module).__module__}.{type(module).__name__}" for name, module in model.named_modules()}
-    return [name for name, kind in kinds.items() if kind.startswith("bitsandbytes.") and kind.endswith(".Linear4bit")]
+    return [name for name, module in model.named_modules() if _is_quantised(module)]
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    kind = type(module)
+    is_real = kind.__module__.startswith("bitsandbytes.") and kind.__name__ == "Linear4bit"
+    return is_real or getattr(module, "will_be_quantised", False)
 
 
 def count_quantised(model: nn.Module) -> int:
@@ -81,12 +86,11 @@ def keep_weights(model: nn.Module) -> None:
         model.get_submodule(name).support_avx512bf16_for_cpu = False
 
 
-def quantise_shapes(model: nn.Module, compute_dtype: torch.dtype) -> None:
-    """Replace the layers of a model without weights (torch's meta device) as loading it would, for a dry run."""
-    from transformers.integrations import replace_with_bnb_linear
-
-    quantisation = build_quantisation(compute_dtype)
-    replace_with_bnb_linear(model, list(UNQUANTISED), quantisation)
+def plan_quantisation(model: nn.Module) -> None:
+    """Mark the layers that loading would quantise in a model without weights, for a dry run."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and not name.startswith(UNQUANTISED):
+            module.will_be_quantised = True
 
 
 def cast_unquantised(model: nn.Module, dtype: torch.dtype) -> None:
