@@ -32,7 +32,13 @@ import numpy as np
 
 from driving.errors import DrivingError, VideoError
 from driving.records import media_paths, record_name
-from qwenvl.data.child_process import CRASH_SIGNALS, crash_silently, die_with_parent, hold_stop_signals
+from qwenvl.data.child_process import (
+    CRASH_SIGNALS,
+    crash_silently,
+    die_with_parent,
+    hold_stop_signals,
+    keep_freed_memory,
+)
 from qwenvl.data.frame_cache import Clip
 
 LIMIT_S = 30.0
@@ -237,6 +243,7 @@ def _serve(pipe: Connection, read: Reader, memory: memoryview, slot_bytes: int, 
     """The child: answer requests until the pipe ends. Never returns."""
     die_with_parent(owner)
     crash_silently()
+    keep_freed_memory()
     gc.freeze()  # what was inherited is the parent's to clean up: some of it may lie on a GPU
     while True:
         try:
