@@ -127,7 +127,7 @@ def describe_device(name: str) -> str:
     Raises:
         DrivingError: A GPU is asked for and there is none.
     """
-    from qwenvl.train.loading import inference_dtype
+    from qwenvl.train.inference import inference_dtype
 
     device = choose_device(name)
     return f"{device.split(':')[0]} {str(inference_dtype(device)).removeprefix('torch.')}"
@@ -151,7 +151,7 @@ def load_engine(
         base_model: where an adapter's base model is now, if it has moved.
         other_base: put an adapter on its base model even where that has changed since.
     """
-    from qwenvl.train.loading import load_for_inference
+    from qwenvl.train.inference import load_for_inference
 
     weights, processor, preprocessing = load_for_inference(
         model, device=device, base_model=base_model or None, other_base=other_base

@@ -19,7 +19,7 @@ def measure_plain_loss(model_dir: Path, val_json: Path) -> float:
     """Mean over all supervised tokens, row by row, through transformers' own forward and full logits."""
     from qwenvl.data.collate import to_prompt_inputs
     from qwenvl.data.dataset import build_inputs
-    from qwenvl.train.loading import load_for_inference
+    from qwenvl.train.inference import load_for_inference
 
     model, processor, preprocessing = load_for_inference(model_dir)
     total, num_tokens = 0.0, 0
@@ -46,7 +46,7 @@ def ask_plainly(model_dir: Path, val_json: Path) -> list[tuple[str, str, str, bo
     """(id, true, generated, cut) of each row, asked alone by the engine of scripts/evaluate.py."""
     from evaluation.engine import QwenEngine
     from qwenvl.train.generation import choose_max_new_tokens
-    from qwenvl.train.loading import load_for_inference
+    from qwenvl.train.inference import load_for_inference
 
     model, processor, preprocessing = load_for_inference(model_dir)
     engine = QwenEngine(model, processor, preprocessing, [val_json.parent], "cpu")

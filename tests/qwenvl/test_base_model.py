@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.base_model import BaseModel, complete_base, find_commit, resolve_base  # noqa: E402
 from qwenvl.train.checkpoints import check_newest_base, find_asked, mark_complete  # noqa: E402
-from qwenvl.train.loading import load_for_inference, load_model  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
+from qwenvl.train.loading import load_model  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 

@@ -23,7 +23,8 @@ from qwenvl.tiny_model import TinyModelOptions, make_tiny_model  # noqa: E402
 from qwenvl.train.argument import ModelArguments  # noqa: E402
 from qwenvl.train.fast_vision import speed_up_vision  # noqa: E402
 from qwenvl.train.forward import use_driving_forward  # noqa: E402
-from qwenvl.train.loading import check_model_folder, load_for_inference, load_model, load_processor  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
+from qwenvl.train.loading import check_model_folder, load_model, load_processor  # noqa: E402
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, count_parameters, list_merger_names, part_of  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
 from qwenvl.train.tuning import apply_tuning, list_lora_targets  # noqa: E402

@@ -14,7 +14,8 @@ from qwenvl.data.labels import IGNORED  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
 from qwenvl.train.fast_vision import embed_frames, speed_up_vision  # noqa: E402
 from qwenvl.train.forward import use_driving_forward  # noqa: E402
-from qwenvl.train.loading import load_for_inference, load_model  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
+from qwenvl.train.loading import load_model  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 TEN_FPS = Preprocessing(video_fps=10.0)

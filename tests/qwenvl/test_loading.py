@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
 from qwenvl.train.loading import (  # noqa: E402
     check_model_folder,
     choose_attention,
-    load_for_inference,
     load_model,
     load_processor,
 )

@@ -16,7 +16,8 @@ import transformers  # noqa: E402
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train import quantised  # noqa: E402
 from qwenvl.train.argument import ModelArguments, parse_plan  # noqa: E402
-from qwenvl.train.loading import load_for_inference, load_model  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
+from qwenvl.train.loading import load_model  # noqa: E402
 from qwenvl.train.parts import count_parameters  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
 from qwenvl.train.tuning import apply_tuning  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from qwenvl.train.loading import load_for_inference  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch

@@ -15,7 +15,8 @@ from driving.errors import DrivingError, LedgerError, RecordError  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
 from qwenvl.data.preview import find_prompt_change  # noqa: E402
-from qwenvl.train.loading import load_for_inference, load_processor  # noqa: E402
+from qwenvl.train.inference import load_for_inference  # noqa: E402
+from qwenvl.train.loading import load_processor  # noqa: E402
 from qwenvl.train.train_qwen import run, train  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch

@@ -1,35 +1,27 @@
 """Load models and processors: by what the folder says it holds, never by its name.
 
-path ──▶ config.json model_type ──▶ class ──▶ weights in the precision of this machine, or in 4 bits
-     ──▶ adapter_config.json ──▶ base model, as base.json says it was loaded, + adapter        (inference)
+path ──▶ config.json model_type ──▶ class ──▶ weights in a precision, or in 4 bits
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
 from qwenvl.data.families import FAMILIES, check_config
-from qwenvl.data.preprocessing import Preprocessing
-from qwenvl.data.preview import find_prompt_change
-from qwenvl.train.base_model import BaseModel, check_base, resolve_base
 from qwenvl.train.quantised import (
     build_quantisation,
-    cast_unquantised,
     check_quantised,
     keep_weights,
     plan_quantisation,
 )
-from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
+from qwenvl.train.quiet import bars_on_terminals_only
 
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
 
 
@@ -100,7 +92,7 @@ def load_processor(path: str | Path, cache_dir: str | None = None, commit: str =
         processor = AutoProcessor.from_pretrained(path, cache_dir=cache_dir, revision=commit or "main")
     except (OSError, ValueError, KeyError, TypeError) as error:  # what foreign JSON leads to
         raise DrivingError(
-            f"no processor can be loaded from {path}: {type(error).__name__}: {_first_line(error)}; "
+            f"no processor can be loaded from {path}: {type(error).__name__}: {first_line(error)}; "
             "copy the processor's files again"
         ) from error
     vocabulary = processor.tokenizer.get_vocab()
@@ -190,7 +182,7 @@ def load_model(
             )
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise DrivingError(
-            f"no model can be loaded from {path}: {_first_line(error)}; copy or download its files again"
+            f"no model can be loaded from {path}: {first_line(error)}; copy or download its files again"
         ) from error
     if is_deepspeed_zero3_enabled():
         # There transformers 5.23 remembers every renaming it knows, and saving would undo those that were never done:
@@ -209,133 +201,6 @@ def weights_dtype(precision: str) -> Any:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def inference_dtype(device: str) -> Any:
-    """bf16 where the GPU has it, fp16 on older cards, fp32 on CPU."""
-    import torch
-
-    if not str(device).startswith("cuda"):
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def load_for_inference(
-    path: str | Path,
-    device: str = "cpu",
-    *,
-    attention: str = "auto",
-    base_model: str | None = None,
-    other_base: bool = False,
-) -> tuple[Any, Any, Preprocessing]:
-    """Load an adapter folder, a full fine-tuned folder or a base model: (model, processor, preprocessing).
-
-    The model is in evaluation mode with its KV cache on; the vision tower computes as in training. A model without
-    our preprocessing.json gets the defaults. The base of a QLoRA adapter is quantised again as it was for training.
-
-    Args:
-        base_model: where an adapter's base model is now, if it has moved.
-        other_base: put the adapter on its base model even where that has changed since.
-
-    Raises:
-        DrivingError: The folder is no model, or an adapter's base model is not where or what it was.
-    """
-    drop_harmless_messages()
-    from qwenvl.train.fast_vision import speed_up_vision
-
-    folder = Path(path)
-    is_adapter = (folder / "adapter_config.json").exists()
-    if is_adapter:
-        base = _find_base(folder, base_model, other_base)
-        model = load_adapter(_load_base(base, attention, device), folder)
-    else:
-        model = load_model(path, attention=attention, dtype=inference_dtype(device))
-    speed_up_vision(model)
-    model.to(device).eval()
-    model.config.use_cache = True
-    if _has_processor(folder) or not is_adapter:
-        processor = load_processor(path)
-    else:
-        processor = load_processor(base.path, commit=base.commit)
-    preprocessing = Preprocessing.read(folder) or Preprocessing()
-    if change := find_prompt_change(preprocessing, processor):
-        warnings.warn(change, stacklevel=2)
-    return model, processor, preprocessing
-
-
-def _find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseModel:
-    """The base model of an adapter, in the form that it was trained in.
-
-    Raises:
-        DrivingError: It is gone, or other weights stand in its place.
-    """
-    path = base_model or _read_base(folder / "adapter_config.json")
-    then = BaseModel.read(folder)
-    if then is None:
-        return BaseModel(path, "")
-    now = resolve_base(path, then.commit if path == then.path else "")
-    if not other_base:
-        check_base(
-            now, folder, "put back those it was trained on, name their folder with --base-model, or pass --force"
-        )
-    return dataclasses.replace(now, load_in_4bit=then.load_in_4bit, precision=then.precision)
-
-
-def _load_base(base: BaseModel, attention: str, device: str) -> Any:
-    dtype = inference_dtype(device)
-    if not base.load_in_4bit:
-        return load_model(base.path, attention=attention, dtype=dtype, commit=base.commit)
-    model = load_model(
-        base.path,
-        attention=attention,
-        dtype=weights_dtype(base.precision),
-        commit=base.commit,
-        load_in_4bit=True,
-        compute_dtype=dtype,
-        device=device,
-    )
-    cast_unquantised(model, dtype)
-    return model
-
-
-def load_adapter(model: Any, folder: Path) -> Any:
-    """Put a trained adapter on its base model.
-
-    peft only warns about adapter weights that are not in the file, and leaves those as they were drawn.
-
-    Raises:
-        DrivingError: The adapter's weights are gone, cut short, incomplete, or of another model.
-    """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
-
-    weights = folder / ADAPTER_WEIGHTS
-    if not weights.is_file():
-        raise DrivingError(f"{folder} holds no {ADAPTER_WEIGHTS}; copy it from the run, or take a complete checkpoint")
-    try:
-        model = PeftModel.from_pretrained(model, str(folder))
-        with safe_open(weights, "pt") as file:
-            missing = sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DrivingError(
-            f"{weights} cannot be loaded: {_first_line(error)}; copy it again, or take another checkpoint"
-        ) from error
-    if missing:
-        raise DrivingError(f"{weights} lacks {len(missing)} weights of its adapter ({missing[0]}); copy it again")
-    return model
-
-
-def _has_processor(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
-
-
-def _read_base(adapter_config: Path) -> str:
-    try:
-        base = json.loads(adapter_config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DrivingError(f"{adapter_config} does not name its base model ({error!r}); train it again") from error
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        raise DrivingError(f"the base model of {adapter_config.parent} was {base}, which is gone; pass --base-model")
-    return base
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of a library's message: the rest is a list of what it tried."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
