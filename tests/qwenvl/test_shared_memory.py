@@ -53,6 +53,16 @@ def test_the_processes_of_one_machine_share_it(free):
         check_shared_memory(41 * MB, **in_flight(num_ranks=2))
 
 
+def test_evaluation_needs_its_own_room_beside_the_batches_of_training(free):
+    # 9 x 41 MB, and (4 workers + 1 in use) x 80 MB
+    free(769 * MB)
+    check_shared_memory(41 * MB, **in_flight(evaluation_batch_bytes=80 * MB))
+    free(769 * MB - 1)
+    message = "up to 769 MB .*, 400 MB more while evaluating.*--dataloader_prefetch_factor, a smaller --per_device_eval"
+    with pytest.raises(DrivingError, match=message):
+        check_shared_memory(41 * MB, **in_flight(evaluation_batch_bytes=80 * MB))
+
+
 @pytest.mark.parametrize(("free_bytes", "is_refused"), [(369 * MB, False), (369 * MB - 1, True)])
 def test_just_enough_is_enough(free_bytes, is_refused, free):
     free(free_bytes)

@@ -279,3 +279,32 @@ def test_rows_of_which_none_can_be_decoded_stop_the_run(tiny_model, data, tmp_pa
     flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1")
     with pytest.raises((DrivingError, LedgerError), match="none of 4 rows can be evaluated: .*mp4"):
         run(arguments(tiny_model, tmp_path / "data", tmp_path / "run", *flags))
+
+
+def test_a_batch_that_does_not_fit_into_memory_names_its_flag(tiny_model, data, tmp_path, monkeypatch):
+    from qwenvl.train import validation
+
+    def run_out(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(validation, "generate_answers", run_out)
+    flags = (*STEPS, "--max_steps", "1", "--eval_steps", "1", "--per_device_eval_batch_size", "3")
+    with pytest.raises(
+        DrivingError, match="evaluating 3 rows at once .* cpu; use a smaller --per_device_eval_batch_size"
+    ):
+        run(arguments(tiny_model, data, tmp_path / "run", *flags))
+
+
+def test_workers_and_a_prepared_cache_give_the_same_evaluation(evaluated, tiny_model, data, tmp_path):
+    from qwenvl.prepare_cache import main
+
+    uses = f"{data / 'train.json'},{data / 'val.json'}"
+    prepare = ["--model_name_or_path", str(tiny_model), "--dataset_use", uses, "--output_dir", str(tmp_path / "cache")]
+    assert main([*prepare, "--video_fps", "10", "--workers", "1"]) == 0
+    flags = (*LORA, *STEPS, "--gradient_checkpointing", "True", "--per_device_eval_batch_size", "3")
+    flags = (*flags, "--prepared_dir", str(tmp_path / "cache"), "--dataloader_num_workers", "2")
+    assert run(arguments(tiny_model, data, tmp_path / "run", *flags)) == 0
+    expected, found = (read_evaluations(folder) for folder in (evaluated, tmp_path / "run"))
+    for step in (2, 4):
+        assert found[step]["metrics"]["eval_loss"] == pytest.approx(expected[step]["metrics"]["eval_loss"], rel=1e-6)
+        assert list_answers(found[step]) == list_answers(expected[step])

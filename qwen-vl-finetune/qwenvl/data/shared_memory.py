@@ -39,7 +39,13 @@ def estimate_batch_bytes(sample: dict[str, Any], batch_size: int, visual_loads: 
 
 
 def check_shared_memory(
-    batch_bytes: int, *, num_workers: int, prefetch_factor: int, num_held: int, num_ranks: int
+    batch_bytes: int,
+    *,
+    num_workers: int,
+    prefetch_factor: int,
+    num_held: int,
+    num_ranks: int,
+    evaluation_batch_bytes: int = 0,
 ) -> None:
     """Raise where the batches in flight of all ranks of this machine do not fit into what /dev/shm has free now.
 
@@ -47,6 +53,7 @@ def check_shared_memory(
         prefetch_factor: batches that each worker makes ahead.
         num_held: batches that the training process holds meanwhile.
         num_ranks: training processes of this machine, all with their own workers.
+        evaluation_batch_bytes: of a batch of held-out rows, one a worker and one in use, while training's wait.
 
     Raises:
         DrivingError: With the sizes, and the flags that mend it.
@@ -55,16 +62,19 @@ def check_shared_memory(
     if free_bytes is None or not num_workers:
         return
     num_batches = num_ranks * (num_workers * prefetch_factor + num_held)
-    needed_bytes = num_batches * batch_bytes
+    evaluation_bytes = num_ranks * (num_workers + 1) * evaluation_batch_bytes
+    needed_bytes = num_batches * batch_bytes + evaluation_bytes
     if needed_bytes <= free_bytes:
         return
     count = f"({num_workers} workers x {prefetch_factor} ahead + {num_held} in use)"
     if num_ranks > 1:
         count = f"{num_ranks} processes x {count}"
+    evaluation = f", {_format_mb(evaluation_bytes)} more while evaluating" if evaluation_bytes else ""
+    smaller = ", a smaller --per_device_eval_batch_size" if evaluation_bytes else ""
     raise DrivingError(
         f"the loader's workers keep up to {_format_mb(needed_bytes)} of frames in {SHARED_MEMORY} "
-        f"({count} x {_format_mb(batch_bytes)} a batch), and {_format_mb(free_bytes)} are free there; "
-        "give fewer --dataloader_num_workers or --dataloader_prefetch_factor, or more room: "
+        f"({count} x {_format_mb(batch_bytes)} a batch{evaluation}), and {_format_mb(free_bytes)} are free there; "
+        f"give fewer --dataloader_num_workers or --dataloader_prefetch_factor{smaller}, or more room: "
         f"docker run --shm-size {math.ceil(ADVISED_SHARE * needed_bytes / 1e9)}g (or --ipc host)"
     )
 

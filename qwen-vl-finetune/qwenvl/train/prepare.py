@@ -26,7 +26,7 @@ from qwenvl.data.pixels import set_processor_budget
 from qwenvl.data.prepared import PreparedCache
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
-from qwenvl.data.shared_memory import check_shared_memory, estimate_batch_bytes
+from qwenvl.data.shared_memory import check_shared_memory, count_sample_bytes, estimate_batch_bytes
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.base_model import BaseModel
@@ -248,6 +248,7 @@ def _check_shared_memory(plan: TrainPlan, batches: EpochBatches, sample: dict[st
         prefetch_factor=plan.run.dataloader_prefetch_factor or PREFETCH_FACTOR,
         num_held=plan.run.gradient_accumulation_steps,
         num_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        evaluation_batch_bytes=plan.run.per_device_eval_batch_size * count_sample_bytes(sample) * plan.run.is_evaluated,
     )
 
 

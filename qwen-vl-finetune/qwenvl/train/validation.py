@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -33,8 +32,9 @@ from qwenvl.data.collate import to_step_inputs
 from qwenvl.data.dataset import BadSample, DrivingDataset
 from qwenvl.data.dummies import build_dummy
 from qwenvl.train.answer_scores import Answered, score_answers
-from qwenvl.train.generation import find_end_tokens, generate_answers
-from qwenvl.train.samplers import EpochBatches
+from qwenvl.train.generation import Generated, find_end_tokens, generate_answers
+from qwenvl.train.out_of_memory import is_out_of_memory
+from qwenvl.train.samplers import EpochBatches, EpochLoader
 from qwenvl.train.stopping import outlive_foreign_stop
 from qwenvl.train.validation_set import ValidationSet
 
@@ -92,7 +92,9 @@ class Validator:
             with leave_no_trace(model), self.autocast(), self._open_bar() as bar:
                 losses = self._sum_losses(model, bar, bad)
                 answers = self._answer(model, bar, bad)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise DrivingError(
                 f"evaluating {self.args.per_device_eval_batch_size} rows at once does not fit into the memory of "
                 f"{self.args.device}; use a smaller --per_device_eval_batch_size"
@@ -119,13 +121,14 @@ class Validator:
     def _sum_losses(self, model: nn.Module, bar: tqdm, bad: list[BadSample]) -> tuple[float, int, int]:
         """(sum of losses, supervised tokens, rows) of this rank."""
         losses, num_tokens, num_rows = [], 0, 0
-        for batch in self._load(self.set.samples, self.collate):
-            self._note(batch["bad"], bad)
-            inputs = to_step_inputs(batch, self.processor, self.args.device, self.pixel_dtype)
-            losses.append(model(**inputs)["loss"].float())
-            num_tokens += batch["num_supervised"]
-            num_rows += batch["num_samples"]
-            bar.update()
+        with self._load(self.set.samples, self.collate) as batches:
+            for batch in batches:
+                self._note(batch["bad"], bad)
+                inputs = to_step_inputs(batch, self.processor, self.args.device, self.pixel_dtype)
+                losses.append(model(**inputs)["loss"].float())
+                num_tokens += batch["num_supervised"]
+                num_rows += batch["num_samples"]
+                bar.update()
         return math.fsum(torch.stack(losses).tolist()), num_tokens, num_rows
 
     def _answer(self, model: nn.Module, bar: tqdm, bad: list[BadSample]) -> list[tuple[int, Answered]]:
@@ -135,29 +138,31 @@ class Validator:
         end_tokens = find_end_tokens(model, self.processor.tokenizer)
         fillers = self._build_fillers() if is_deepspeed_zero3_enabled() else {}
         answers = []
-        places = self._deal(self.set.prompts)
-        for row_numbers, samples in zip(places, self._load(self.set.prompts, list), strict=True):
-            self._note([sample for sample in samples if isinstance(sample, BadSample)], bad)
-            shown = [(n, s) for n, s in zip(row_numbers, samples, strict=True) if isinstance(s, dict)]
-            prompts = [sample for _, sample in shown]
-            for kind, filler in fillers.items():
-                if not any(sample[kind] for sample in prompts):
-                    prompts.append(filler)
-            if prompts:
-                texts = generate_answers(
-                    model,
-                    self.processor,
-                    prompts,
-                    max_new_tokens=self.set.max_new_tokens,
-                    end_tokens=end_tokens,
-                    device=self.args.device,
-                    dtype=self.pixel_dtype,
-                )
-                for (row, sample), answer in zip(shown, texts[: len(shown)], strict=True):
+        with self._load(self.set.prompts, list) as batches:
+            for rows, samples in zip(self._deal(self.set.prompts), batches, strict=True):
+                self._note([sample for sample in samples if isinstance(sample, BadSample)], bad)
+                shown = [(row, sample) for row, sample in zip(rows, samples, strict=True) if isinstance(sample, dict)]
+                prompts = [sample for _, sample in shown]
+                prompts += [one for kind, one in fillers.items() if not any(sample[kind] for sample in prompts)]
+                texts = self._ask(model, prompts, end_tokens)[: len(shown)]
+                for (row, sample), answer in zip(shown, texts, strict=True):
                     truth, answer_format = self.set.truths[row], self.set.formats[row]
                     answers.append((row, Answered(sample["id"], truth, answer.text, answer_format, answer.is_cut)))
-            bar.update()
+                bar.update()
         return answers
+
+    def _ask(self, model: nn.Module, prompts: list[dict[str, Any]], end_tokens: list[int]) -> list[Generated]:
+        if not prompts:
+            return []
+        return generate_answers(
+            model,
+            self.processor,
+            prompts,
+            max_new_tokens=self.set.max_new_tokens,
+            end_tokens=end_tokens,
+            device=self.args.device,
+            dtype=self.pixel_dtype,
+        )
 
     def _build_fillers(self) -> dict[str, dict[str, Any]]:
         """A prompt for each kind of media among the prompts of all ranks, to be asked where a batch shows none.
@@ -182,17 +187,24 @@ class Validator:
         size = args.per_device_eval_batch_size
         return EpochBatches(len(dataset), size, args.seed, args.process_index, args.world_size)
 
-    def _load(self, dataset: DrivingDataset, collate: Callable[[list[Any]], Any]) -> DataLoader:
+    @contextlib.contextmanager
+    def _load(self, dataset: DrivingDataset, collate: Callable[[list[Any]], Any]) -> Iterator[EpochLoader]:
         num_workers = min(self.args.dataloader_num_workers, len(dataset))
-        return DataLoader(
+        loader = EpochLoader(
             dataset,
             batch_sampler=self._deal(dataset),
             collate_fn=collate,
             num_workers=num_workers,
             worker_init_fn=outlive_foreign_stop,
+            persistent_workers=num_workers > 0,
             multiprocessing_context="fork" if num_workers else None,
+            prefetch_factor=1 if num_workers else None,  # training's workers hold frames in /dev/shm meanwhile
             generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
         )
+        try:
+            yield loader
+        finally:
+            loader.stop_workers()
 
     def _open_bar(self) -> tqdm:
         batches = len(self._deal(self.set.samples)) + len(self._deal(self.set.prompts))

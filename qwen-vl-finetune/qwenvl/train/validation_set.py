@@ -74,7 +74,7 @@ def build_validation_set(
         DrivingError: There are no such rows, they ask for another format, or cannot give the metric asked for.
     """
     uses = find_validation(training, plan.data.eval_dataset_use)
-    rows = load_rows(uses, plan.run.seed)
+    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir)
     if training_rows.answer_format and rows.answer_format and training_rows.answer_format != rows.answer_format:
         raise DrivingError(
             f"{uses[0].name} asks for answers as {rows.answer_format}, the training rows as "
@@ -107,7 +107,7 @@ def build_validation_set(
 
 
 def _take(rows: Rows, places: Sequence[int], dataset: DrivingDataset, *, with_answer: bool) -> DrivingDataset:
-    return DrivingDataset(
+    taken = DrivingDataset(
         [rows.records[place] for place in places],
         [rows.folders[place] for place in places],
         dataset.processor,
@@ -116,6 +116,9 @@ def _take(rows: Rows, places: Sequence[int], dataset: DrivingDataset, *, with_an
         guard=dataset.guard,
         with_answer=with_answer,
     )
+    if dataset.prepared is not None:
+        taken.use_prepared(dataset.prepared)
+    return taken
 
 
 def _identify(uses: Sequence[DatasetUse], plan: TrainPlan) -> str:
