@@ -104,3 +104,9 @@ def test_a_checkpoint_that_is_asked_for_must_be_there_and_whole(tmp_path):
     break_by_removing(folder)
     with pytest.raises(DrivingError, match="--resume_from_checkpoint .*checkpoint-2 is damaged: optimizer.pt is gone"):
         checkpoints.find_asked(folder, PLAN, BASE)
+
+
+def test_a_checkpoint_that_was_given_another_number_is_refused(tmp_path):
+    write_checkpoint(tmp_path, 2).rename(tmp_path / "checkpoint-8")
+    with pytest.raises(DrivingError, match="checkpoint-8 belongs to another run; give another --output_dir"):
+        checkpoints.find_newest_complete(tmp_path, PLAN)
