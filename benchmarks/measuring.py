@@ -97,6 +97,8 @@ def describe_machine() -> dict[str, Any]:
         "processor": _read_value("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        # Of the last minute: above the processes that were measured, other work shared the cores.
+        "load_average": round(os.getloadavg()[0], 1),
         "gpu": None,
     }
     if torch.cuda.is_available():
