@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import os
 import shutil
+import signal
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ import transformers  # noqa: E402
 from judging import ask_plainly, list_answers, measure_plain_loss, read_evaluations  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError  # noqa: E402
+from qwenvl.data.collate import collate  # noqa: E402
 from qwenvl.train.train_qwen import run  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -156,6 +162,76 @@ def test_a_killed_run_chooses_the_same(chosen, tiny_model, data, tmp_path, capsy
     assert json.loads((tmp_path / "run/best.json").read_text())["step"] == lowest(chosen)
     assert_same_weights(tmp_path / "run", chosen)
     assert [line["step"] for line in lines_of(tmp_path / "run", "eval_log.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+class AskToStop(transformers.TrainerCallback):
+    """SIGTERM after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_who_asks_to_stop_does_not_wait_for_an_evaluation_the_next_start_makes_it(chosen, tiny_model, data, tmp_path):
+    command = arguments(tiny_model, data, tmp_path / "run", *BEST)
+    assert run(command, callbacks=[AskToStop(2)]) == 128 + signal.SIGTERM
+    assert [line["step"] for line in lines_of(tmp_path / "run", "eval_log.jsonl")] == [1]
+    assert run(command) == 0
+    assert sorted(read_evaluations(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
+    assert json.loads((tmp_path / "run/best.json").read_text())["step"] == lowest(chosen)
+    assert_same_weights(tmp_path / "run", chosen)
+
+
+def test_an_epoch_of_which_the_evaluation_was_lost_is_evaluated_at_the_next_start(tiny_model, data, tmp_path):
+    flags = (*FULL, "--num_train_epochs", "2", "--save_steps", "3", "--eval_strategy", "epoch")  # three steps an epoch
+    command = arguments(tiny_model, data, tmp_path / "run", *flags)
+
+    class KillBetween(transformers.TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(command, callbacks=[KillBetween()])
+    assert not (tmp_path / "run/eval_log.jsonl").exists()
+    assert run(command) == 0
+    assert sorted(read_evaluations(tmp_path / "run")) == [3, 6]
+
+
+def test_sixteen_bit_weights_under_full_mergers_are_evaluated_in_the_precision_of_the_run(tiny_model, data, processor):
+    """With LoRA the mergers learn in fp32; without autocast the frozen layers behind them refuse what they give."""
+    from qwenvl.data.dataset import DrivingDataset
+    from qwenvl.data.preprocessing import Preprocessing
+    from qwenvl.train import loading
+    from qwenvl.train.argument import ModelArguments
+    from qwenvl.train.fast_vision import speed_up_vision
+    from qwenvl.train.forward import use_driving_forward
+    from qwenvl.train.tuning import apply_tuning
+    from qwenvl.train.validation import Validator
+    from qwenvl.train.validation_set import ValidationSet
+
+    records = json.loads((data / "val.json").read_text())
+    rows, prompts = (
+        DrivingDataset(records, [[data]] * 4, processor, Preprocessing(video_fps=10), 999, with_answer=with_answer)
+        for with_answer in (True, False)
+    )
+    held_out = ValidationSet(rows, prompts, ["x"] * 4, [None] * 4, 3, "identity", [], 0, 2)
+    args = types.SimpleNamespace(
+        per_device_eval_batch_size=2, seed=1, process_index=0, world_size=1, dataloader_num_workers=0,
+        disable_tqdm=True, device=torch.device("cpu"),
+    )  # fmt: skip
+    model = loading.load_model(tiny_model, attention="sdpa", dtype=torch.bfloat16)
+    speed_up_vision(model)
+    use_driving_forward(model)
+    model = apply_tuning(model, ModelArguments(model_name_or_path="m", lora_enable=True, lora_r=4))
+    collate_rows = functools.partial(collate, pad_token_id=0)
+    autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+    found = Validator(held_out, args, collate_rows, torch.bfloat16, autocast).evaluate(model)
+    assert found.metrics["eval_rows"] == found.metrics["eval_answers"] == 4
+    with pytest.raises(RuntimeError, match="same dtype"):
+        Validator(held_out, args, collate_rows, torch.bfloat16, contextlib.nullcontext).evaluate(model)
 
 
 def test_a_run_killed_after_its_last_checkpoint_takes_the_best_as_its_result(

@@ -82,6 +82,19 @@ def drop_lines_after(output_dir: Path, step: int) -> None:
         write_text(path, "".join(dump_json(line) + "\n" for line in kept))
 
 
+def lacks_line(output_dir: Path, step: int, args: Any, steps_an_epoch: int, total_steps: int) -> bool:
+    """Whether the weights of a step were due to be evaluated and were not: the run was stopped between.
+
+    Args:
+        args: the TrainingArguments.
+    """
+    if str(args.eval_strategy.value) == "epoch":
+        every = steps_an_epoch
+    else:
+        every = math.ceil(args.eval_steps * total_steps) if args.eval_steps < 1 else args.eval_steps
+    return step > 0 and step % every == 0 and step not in read_lines(output_dir)
+
+
 def find_best(output_dir: Path, metric: str, identity: str) -> Line | None:
     """The evaluation of the best complete checkpoint; the earlier of two that are alike, None where none counts."""
     complete = {

@@ -57,7 +57,7 @@ class StopOnRequest(transformers.TrainerCallback):
         if is_asked and state.global_step < state.max_steps:
             self.has_stopped = True
             control.should_save = True
-            control.should_evaluate = False  # who asks to stop may not wait for it
+            control.should_evaluate = False  # who asks to stop may not wait for it; the next start does it
             control.should_training_stop = True
 
 

@@ -180,8 +180,9 @@ def _fit(
     from qwenvl.train import checkpoints
     from qwenvl.train.argument import checkpointing_field
     from qwenvl.train.base_model import complete_base
-    from qwenvl.train.best import drop_lines_after
+    from qwenvl.train.best import drop_lines_after, lacks_line
     from qwenvl.train.consensus import Consensus
+    from qwenvl.train.plan_report import count_steps
     from qwenvl.train.prepare import say
     from qwenvl.train.stopping import StopOnRequest
     from qwenvl.train.trainer import DrivingTrainer
@@ -202,8 +203,12 @@ def _fit(
         validation_set=data.validation_set,
         callbacks=callbacks,
     )
+    step = 0 if resume_from is None else checkpoints.read_step(resume_from)
     if plan.run.process_index == 0:
-        drop_lines_after(Path(plan.run.output_dir), 0 if resume_from is None else checkpoints.read_step(resume_from))
+        drop_lines_after(Path(plan.run.output_dir), step)
+    if step and plan.run.is_evaluated:
+        lacks = lacks_line(Path(plan.run.output_dir), step, plan.run, *count_steps(len(data.batches), plan))
+        plan.run.eval_on_start = _agree(lacks, plan)
     if resume_from is not None:
         say(plan, f"continuing from {resume_from}")
     stopping = StopOnRequest(Consensus(plan.run.world_size), skip_book)
