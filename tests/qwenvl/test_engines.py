@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from forked_ranks import read_log, start_ranks, train_with  # noqa: E402
 from PIL import Image  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from qwenvl.train.samplers import EpochBatches  # noqa: E402
 
@@ -165,6 +165,78 @@ def test_an_adapter_and_its_mergers_load_in_plain_peft(whole, tiny_model, engine
     (name,) = [name for name in saved if name.endswith("visual.merger.linear_fc1.weight")]
     assert torch.equal(merged.model.visual.merger.linear_fc1.weight, saved[name])
     assert all(saved[name].abs().max() > 0 for name in saved if "lora_B" in name)
+
+
+TRAINED = {
+    "untied head": ("qwen3_vl", "full", []),
+    "vision": ("qwen3_vl", "full", ["--tune_mm_vision", "True"]),
+    "mergers alone": ("qwen3_vl", "full", ["--tune_mm_llm", "False"]),
+    "flat": ("qwen3_vl", "full", ["--data_flatten", "True", "--gradient_checkpointing", "True"]),
+    "packed": ("qwen3_vl", "lora", ["--data_packing", "True", "--model_max_length", "400"]),
+    "experts": ("qwen3_vl_moe", "full", []),
+    "adapted experts": ("qwen3_vl_moe", "lora", []),
+    "Qwen2.5": ("qwen2_5_vl", "full", []),
+}
+
+
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory):
+    """model_of(model_type, trained): the folder of a tiny model, with a head of its own where that is trained."""
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+
+    def make(model_type: str, trained: str):
+        folder = tmp_path_factory.mktemp("families") / "model"
+        make_tiny_model(
+            TinyModelOptions(
+                output_dir=folder, model_type=model_type, hidden=32, layers=3, heads=2, kv_heads=1, intermediate=64,
+                vision_hidden=32, vision_heads=2, vision_intermediate=48,
+            )
+        )  # fmt: skip
+        if trained == "untied head":
+            untie_head(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole_of():
+    """{what is trained: the folder of its first run}, with plain data parallel."""
+    return {}
+
+
+def untie_head(folder) -> None:
+    """Give the model a head of its own, a copy of its embeddings."""
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {**weights, "lm_head.weight": weights["model.language_model.embed_tokens.weight"].clone()},
+        folder / "model.safetensors", metadata={"format": "pt"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["data_parallel", "zero3"])
+@pytest.mark.parametrize("trained", list(TRAINED))
+def test_whatever_is_trained_every_rank_takes_its_step_and_every_engine_learns_the_same(
+    command, model_of, whole_of, engine, trained
+):
+    model_type, tuning, flags = TRAINED[trained]
+    model = model_of(model_type, trained)
+    folder = train_with(
+        [*command(engine, tuning, trained.replace(" ", "-")), "--model_name_or_path", str(model), "--max_steps", "3",
+         "--save_strategy", "no", *flags]
+    )  # fmt: skip
+    assert len(series(folder, "loss")) == 3
+    kept = whole_of.setdefault(trained, folder)
+    assert series(folder, "loss") == pytest.approx(series(kept, "loss"), rel=1e-4)
+    ours, theirs = (load_file(run / RESULTS[tuning]) for run in (folder, kept))
+    assert {name: weight.shape for name, weight in ours.items()} == {n: weight.shape for n, weight in theirs.items()}
+    assert max((ours[name] - theirs[name]).abs().mean().item() for name in ours) < 2e-4
+    if trained == "untied head":
+        head = load_file(folder / RESULTS[tuning])["lm_head.weight"]
+        assert not torch.equal(head, load_file(model / "model.safetensors")["lm_head.weight"])
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])

@@ -19,6 +19,7 @@ from qwenvl.train.quantised import (
     plan_quantisation,
 )
 from qwenvl.train.quiet import bars_on_terminals_only
+from qwenvl.train.sharded_weights import forget_unused_renamings, turn_by_full_shapes
 
 VOCABULARY_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 NEEDED_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
@@ -176,6 +177,8 @@ def load_model(
             options["quantization_config"] = build_quantisation(compute_dtype)
             if not is_deepspeed_zero3_enabled():  # which places the weights itself
                 options["device_map"] = {"": device}
+        if is_deepspeed_zero3_enabled():
+            turn_by_full_shapes()
         with bars_on_terminals_only():
             model = model_class.from_pretrained(
                 path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, **options
@@ -185,9 +188,7 @@ def load_model(
             f"no model can be loaded from {path}: {first_line(error)}; copy or download its files again"
         ) from error
     if is_deepspeed_zero3_enabled():
-        # There transformers 5.23 remembers every renaming it knows, and saving would undo those that were never done:
-        # model.language_model.model.embed_tokens, which few readers know.
-        vars(model).pop("_weight_conversions", None)
+        forget_unused_renamings(model)
     if load_in_4bit:
         check_quantised(model)
         keep_weights(model)
