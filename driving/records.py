@@ -166,6 +166,8 @@ def check_record(record: Record) -> None:
             raise RecordError(
                 f"{name}: a turn needs from (system, human or gpt) and value (text), got {str(turn)[:80]!r}"
             )
+        if not _is_unicode(turn["value"]):
+            raise RecordError(f"{name}: a turn holds half a character (a lone surrogate): {turn['value'][:80]!a}")
     speakers = [turn["from"] for turn in turns]
     spoken = speakers[1:] if speakers[0] == "system" else speakers
     expected = ["human", "gpt"] * (len(spoken) // 2)
@@ -178,6 +180,15 @@ def check_record(record: Record) -> None:
             raise RecordError(f"{name}: {num_marks} {mark} in the questions, {num_paths} {kind} paths in the record")
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; JSON's "\\ud800" alone cannot, and no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def record_name(record: Record) -> str:
     """How a record is called in messages: its id, else its first file, else "a record"."""
     for key in ("id", *MEDIA):
@@ -185,5 +196,5 @@ def record_name(record: Record) -> str:
         if isinstance(value, list | tuple):
             value = value[0] if value else None
         if value not in (None, ""):  # an id may be the number 0
-            return str(value)
+            return str(value).encode(errors="backslashreplace").decode()  # it is printed, and written to ledgers
     return "a record without id"

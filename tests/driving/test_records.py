@@ -166,6 +166,12 @@ def test_a_path_that_is_no_text_is_refused():
         check_record(record_of(("human", "<video>"), ("gpt", "A"), video=7))
 
 
+def test_half_a_character_is_refused_and_can_be_named():
+    with pytest.raises(RecordError, match=r"r1: a turn holds half a character \(a lone surrogate\): 'A\\ud800'"):
+        check_record(record_of(("human", "Q"), ("gpt", "A\ud800")))
+    assert record_name({"id": "x\ud800"}) == r"x\ud800"
+
+
 def test_a_record_that_is_no_object_is_refused():
     with pytest.raises(RecordError, match="a training record is list, not an object"):
         check_record([1, 2])

@@ -252,6 +252,7 @@ def test_a_folder_in_place_of_a_training_json_is_named(tmp_path):
         ({"frame_indices": []}, r"a: frame_indices \[\] must be a list of frame numbers, at least one"),
         ({"frame_indices": [-1]}, r"a: frame_indices \[-1\] must be"),
         ({"video_start": "x", "video_end": 2.0}, "a: video_start 'x' is not a number of seconds"),
+        ({"video_start": float("nan"), "video_end": 2.0}, "a: video_start 'nan' is not a number of seconds"),
         ({"video": "v" * 5000}, "v{120}... cannot be looked for: File name too long .5,000 characters"),
     ],
 )

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 from driving.errors import DrivingError  # noqa: E402
 from driving.frame_size import count_video_tokens  # noqa: E402
 from qwenvl.data.pixels import (  # noqa: E402
+    plan_image_size,
     plan_num_frames,
     plan_processor_budget,
     plan_video_size,
@@ -25,6 +26,14 @@ DEFAULT = Preprocessing()
 )
 def test_the_default_area_gives_the_sizes_of_the_design(recorded, shown):
     assert plan_video_size(*recorded, 30, DEFAULT) == shown
+
+
+@pytest.mark.parametrize("shape", [(3, 2000), (2000, 3)])
+def test_a_picture_too_long_for_the_processor_is_refused_by_its_shape(shape):
+    with pytest.raises(DrivingError, match=f"a picture of {shape[0]}x{shape[1]} px is more than 200 times as long"):
+        plan_video_size(*shape, 30, DEFAULT)
+    with pytest.raises(DrivingError, match="a picture of"):
+        plan_image_size(*shape, DEFAULT, None)
 
 
 def test_a_sixteen_by_nine_clip_costs_112_tokens_a_frame_pair():

@@ -359,6 +359,39 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_sample_ids(tiny_model,
         run(arguments(poisoned, training_json, tmp_path / "run"))
 
 
+def test_weights_that_are_no_numbers_are_never_saved(tiny_model, training_json, tmp_path):
+    class BreakWeights(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 2:  # as a gradient that overflowed does, behind a loss that is finite
+                model.model.language_model.norm.weight.data[0] = float("inf")
+
+    flags = arguments(tiny_model, training_json, tmp_path / "run", "--max_steps", "2", "--save_steps", "1")
+    with pytest.raises(DrivingError, match=r"norm.weight holds values that are no numbers after step 2; lower"):
+        run(flags, callbacks=[BreakWeights()])
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_a_tokenizer_that_changed_under_a_run_is_refused(tiny_model, training_json, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    flags = arguments(model, training_json, tmp_path / "run", "--max_steps", "1", *LORA)
+    assert run(flags) == 0
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"].pop()
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(LedgerError, match=r"run was made with rendering.tokenizer = .*, this run asks for"):
+        run([*flags, "--max_steps", "2"])
+
+
+def test_a_plan_that_a_crash_damaged_is_named(tiny_model, training_json, tmp_path):
+    flags = arguments(tiny_model, training_json, tmp_path / "run", "--max_steps", "1", *LORA)
+    assert run(flags) == 0
+    (tmp_path / "run/plan.json").write_text("{")
+    with pytest.raises(LedgerError, match="plan.json is not JSON"):
+        run(flags)
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tiny_model, training_json, tmp_path, capsys):
     assert run(arguments(tiny_model, training_json, tmp_path / "run", "--dry_run", "True")) == 0
     said = capsys.readouterr().out

@@ -11,6 +11,7 @@ what is asked is what was taught. T = frames, H x W = frame size in px, L = toke
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,7 +94,8 @@ def _check_window(record: Record) -> None:
     name = record_name(record)
     for key in ("video_start", "video_end"):
         value = record.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not is_number:
             raise RecordError(f"{name}: {key} {str(value)[:80]!r} is not a number of seconds")
     listed = record.get("frame_indices")
     if listed is not None and (

@@ -43,11 +43,11 @@ PIXEL_RULES = (
 
 def identify_rendering(preprocessing: Preprocessing, processor: Any) -> dict[str, Any]:
     """JSON values that decide how any row becomes tokens and frames: pixel rules, tokenizer, template, versions."""
-    return {name: getattr(preprocessing, name) for name in PIXEL_RULES} | _identify_processor(processor)
+    return {name: getattr(preprocessing, name) for name in PIXEL_RULES} | _identify_tokens(processor)
 
 
 @lru_cache(maxsize=8)
-def _identify_processor(processor: Any) -> dict[str, Any]:
+def _identify_tokens(processor: Any) -> dict[str, Any]:
     """Tokenizer and template, and how this version of the library renders a conversation with each kind of media."""
     vocabulary = processor.tokenizer.backend_tokenizer.to_str()
     pictures = processor.image_processor
@@ -59,6 +59,16 @@ def _identify_processor(processor: Any) -> dict[str, Any]:
         "chat_template": hash_text(str(processor.chat_template)),
         "prompt": hash_text(f"{tokens.input_ids} {tokens.labels} {tokens.mm_token_type_ids}"),
     }
+
+
+def identify_processor(processor: Any) -> dict[str, Any]:
+    """What of a model folder's processor decides what a run learns: tokens as above, and how pixels are normalised."""
+    names = ("image_mean", "image_std", "rescale_factor", "patch_size", "temporal_patch_size", "merge_size")
+    pixels = {
+        kind: {name: getattr(settings, name, None) for name in names}
+        for kind, settings in (("image", processor.image_processor), ("video", processor.video_processor))
+    }
+    return {**_identify_tokens(processor), **pixels}
 
 
 def hash_text(text: str) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
+from driving.errors import VideoError
 from driving.frame_size import plan_frame_size
 from qwenvl.data.families import family_of
 from qwenvl.data.labels import MEDIA_PLACEHOLDERS, MediaBlock
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 FULL_HD = (1080, 1920)
+MAX_SIDES_RATIO = 200  # smart_resize of transformers raises above it
 
 
 def plan_video_size(height: int, width: int, num_frames: int, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -29,6 +31,7 @@ def plan_video_size(height: int, width: int, num_frames: int, preprocessing: Pre
     An explicit area per frame rules; else an explicit total over all frames, spent exactly as Qwen3-VL's processor
     spends it; else the default area. A frame is never enlarged, unless video_min_pixels asks for it.
     """
+    _check_shape(height, width)
     area_px = preprocessing.frame_pixels
     factor = preprocessing.factor_px
     if area_px is not None:
@@ -47,9 +50,23 @@ def plan_image_size(height: int, width: int, preprocessing: Preprocessing, image
     """The size at which a still image is shown: the processor's own rule, with our bounds where they are given."""
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+    _check_shape(height, width)
     low_px = preprocessing.min_pixels or image_processor.size["shortest_edge"]
     high_px = preprocessing.max_pixels or image_processor.size["longest_edge"]
     return smart_resize(height, width, preprocessing.factor_px, min(low_px, high_px), high_px)
+
+
+def _check_shape(height: int, width: int) -> None:
+    """Raise for a shape that the processor refuses.
+
+    Raises:
+        VideoError: One side is more than 200 times the other.
+    """
+    if max(height, width) > MAX_SIDES_RATIO * min(height, width):
+        raise VideoError(
+            f"a picture of {height}x{width} px is more than {MAX_SIDES_RATIO} times as long as it is wide, and cannot "
+            "be shown; cut it"
+        )
 
 
 def _smart_resize(num_frames: int, height: int, width: int, factor: int, min_px: int, max_px: int) -> tuple[int, int]:

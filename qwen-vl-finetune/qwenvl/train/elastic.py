@@ -36,8 +36,11 @@ def read_begun_plan(plan: Any) -> dict[str, Any] | None:
         not checkpoints.find_damage(one) for _, one in checkpoints.list_checkpoints(folder)
     ):
         return None
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    return begun if all(name in begun for name in SHARES[:3]) else None
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # the claim of the folder says so
+    return begun if isinstance(begun, dict) and all(name in begun for name in SHARES[:3]) else None
 
 
 def share_out(plan: Any, begun: dict[str, Any]) -> str:

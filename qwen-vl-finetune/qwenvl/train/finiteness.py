@@ -1,6 +1,7 @@
 """Whether the losses are numbers, asked without making the GPU wait for the answer.
 
 loss ──isfinite, on the device──▶ flag ──copied aside──▶ looked at when it has arrived, at the latest before a save
+weights ──check_weights, before a save──▶ a checkpoint that cannot be continued from is never written
 """
 
 from __future__ import annotations
@@ -48,4 +49,21 @@ class LossWatch:
             raise DrivingError(
                 f"the loss is {loss.item()} at step {step} on the samples {', '.join(ids)}; "
                 "look at them, or lower --learning_rate; the last checkpoint is untouched"
+            )
+
+
+def check_weights(model: torch.nn.Module, step: int) -> None:
+    """Raise where a trained weight is no number any more; a finite loss with a broken gradient leaves such weights.
+
+    Raises:
+        DrivingError: Names the first such weight and the step that it was found after.
+    """
+    trained = [(name, weight.detach()) for name, weight in model.named_parameters() if weight.requires_grad]
+    # One look at the device, not one a weight. Under ZeRO-3 each rank sees its own shards only, or none.
+    flags = torch.stack([weight.isfinite().all() for _, weight in trained]).tolist() if trained else []
+    for (name, _), is_finite in zip(trained, flags, strict=True):
+        if not is_finite:
+            raise DrivingError(
+                f"{name} holds values that are no numbers after step {step}; lower --learning_rate; nothing is saved "
+                "of this step, the last checkpoint is untouched"
             )

@@ -44,9 +44,18 @@ def say_other_steps(plan: TrainPlan, total_steps: int) -> None:
 
 
 def plan_identity(
-    plan: TrainPlan, model_identity: str, data_hashes: dict[str, str], order_hash: str = ""
+    plan: TrainPlan,
+    model_identity: str,
+    data_hashes: dict[str, str],
+    order_hash: str = "",
+    rendering: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The JSON values that must stay the same for a run to be continued; epochs, saving and logging are free."""
+    """The JSON values that must stay the same for a run to be continued; epochs, saving and logging are free.
+
+    Args:
+        rendering: what decides how a row becomes tokens and pixels (`identity.identify_processor`): a tokenizer or a
+            template is no weight, and may change under a run all the same.
+    """
     model, data, run = plan.model, plan.data, plan.run
     tuned = ("tune_mm_llm", "tune_mm_mlp", "tune_mm_vision", "lora_enable", "load_in_4bit")
     lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_dora", "use_rslora")
@@ -71,6 +80,7 @@ def plan_identity(
         "data_flatten": data.data_flatten,
         "data_packing": data.data_packing,
         "order_hash": order_hash,
+        "rendering": rendering or {},
         "batch_size": run.per_device_train_batch_size,
         "gradient_accumulation_steps": run.gradient_accumulation_steps,
         "world_size": run.world_size,

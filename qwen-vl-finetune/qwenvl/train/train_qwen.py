@@ -35,6 +35,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     """Resolve the plan, then train, continue, or say that all is done."""
     drop_harmless_messages()
     from qwenvl.data import parse_dataset_use
+    from qwenvl.data.identity import identify_processor
     from qwenvl.data.rows import load_rows
     from qwenvl.train import checkpoints, elastic, loading
     from qwenvl.train.argument import parse_plan
@@ -58,7 +59,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, settled=settled)
     hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
     data = prepare_data(plan, rows, base)
-    identity = plan_identity(plan, base.identity, hashes, data.hash)
+    identity = plan_identity(plan, base.identity, hashes, data.hash, identify_processor(data.dataset.processor))
     if begun is not None and plan.run.elastic:
         identity = elastic.keep_shares(identity, begun)
         data.batches.group_size = begun["batch_size"] * begun["world_size"]

@@ -25,7 +25,7 @@ from qwenvl.train.best import BestCheckpoint, add_line
 from qwenvl.train.disk import explain_failed_save
 from qwenvl.train.elastic import draw_seed
 from qwenvl.train.evaluation_lines import format_evaluation
-from qwenvl.train.finiteness import LossWatch
+from qwenvl.train.finiteness import LossWatch, check_weights
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib
 from qwenvl.train.parts import LANGUAGE, MERGER, VISION, part_of
 from qwenvl.train.progress import LogFile, StepLines
@@ -227,6 +227,7 @@ class DrivingTrainer(transformers.Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.loss_watch.check()
+        check_weights(self.model, self.state.global_step)
         folder = Path(self.args.output_dir) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save and folder.exists():
             shutil.rmtree(folder)  # half written or damaged; its marker must not vouch for the files of this one
@@ -250,6 +251,7 @@ class DrivingTrainer(transformers.Trainer):
             With --load_best_model_at_end the checkpoint that they are of; None where they are the last ones.
         """
         self.loss_watch.check()
+        check_weights(self.model, self.state.global_step)
         folder = Path(self.args.output_dir)
         best = None
         if self.args.load_best_model_at_end:
