@@ -156,6 +156,21 @@ def test_samples_of_one_row_do_not_see_each_other(tiny_model, processor, samples
     assert together.item() == pytest.approx(alone.item(), rel=1e-6)
 
 
+def test_keys_that_heads_share_may_be_repeated(ours, processor, samples, monkeypatch):
+    inputs = step_inputs(processor, samples, True)
+    shared = ours(**inputs).loss
+    monkeypatch.setattr("qwenvl.train.attention.can_share_keys", lambda query: False)
+    sdpa, calls = torch.nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        "qwenvl.train.attention.functional.scaled_dot_product_attention",
+        lambda q, k, v, **how: (calls.append((q.shape[1] == k.shape[1], how.get("enable_gqa"))), sdpa(q, k, v, **how))[
+            1
+        ],
+    )
+    assert ours(**inputs).loss.item() == pytest.approx(shared.item(), rel=1e-6)
+    assert {call for call in calls if call[1] is not None} == {(True, False)}
+
+
 @pytest.mark.parametrize("broken", ["", "positions", "mask", "cache"])
 def test_each_condition_of_packing_under_plain_attention_is_needed(tiny_model, samples, broken):
     """Without our attention: 4-row positions that restart, no mask and no cache keep samples apart, all three."""

@@ -47,10 +47,14 @@ def no_waiting(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def batch(processor, training_json):
+def samples(processor, training_json):
     ten_fps = Preprocessing(video_fps=10.0)
     rows = read_records(training_json)[:2]
-    samples = [build_inputs(r, processor, ten_fps, with_answer=True, folders=[training_json.parent]) for r in rows]
+    return [build_inputs(r, processor, ten_fps, with_answer=True, folders=[training_json.parent]) for r in rows]
+
+
+@pytest.fixture(scope="module")
+def batch(samples):
     return collate(samples, pad_token_id=0, flatten=True)
 
 
@@ -65,6 +69,31 @@ def lora_model(tiny_model):
 def test_nothing_in_a_lora_step_waits_for_the_device(lora_model, batch, processor, no_waiting):
     loss = lora_model(**to_step_inputs(batch, processor, "cpu")).loss
     loss.backward()
+
+
+@pytest.mark.parametrize("flatten", [True, False], ids=["flattened", "one padded row"])
+def test_nothing_in_a_step_with_flash_attention_waits_for_the_device(
+    tiny_model, processor, samples, flatten, monkeypatch, request
+):
+    """transformers looks for samples in the text positions of a single row, once a layer, where it is given them."""
+    from transformers.modeling_utils import AttentionInterface
+
+    places = []
+
+    def attend(module, query, key, value, attention_mask, *, position_ids=None, **kwargs):
+        places.append(position_ids)
+        return query.transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", attend)
+    model = load_model(tiny_model, attention="sdpa", dtype=torch.float32)
+    for config in (model.config, model.config.text_config, model.config.vision_config):
+        config._attn_implementation = "flash_attention_2"
+    speed_up_vision(model)
+    use_driving_forward(model)
+    batch = collate(samples if flatten else samples[:1], pad_token_id=0, flatten=flatten)
+    request.getfixturevalue("no_waiting")
+    model(**to_step_inputs(batch, processor, "cpu")).loss.backward()
+    assert places and all(place is None for place in places)
 
 
 def test_the_check_sees_what_it_must(no_waiting):
@@ -82,8 +111,10 @@ def test_nothing_in_a_step_waits_for_a_real_gpu(lora_model, batch, processor):
     lora_model.to("cuda")
     pinned = {key: value.pin_memory() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     pinned["videos"] = [video.pin_memory() for video in batch["videos"]]
-    for _ in range(2):  # what depends on the frame size alone is worked out in the first
-        torch.cuda.synchronize()
-        lora_model(**to_step_inputs(pinned, processor, "cuda")).loss.backward()
-        torch.cuda.set_sync_debug_mode("error")
-    torch.cuda.set_sync_debug_mode("default")
+    try:
+        for _ in range(2):  # what depends on the frame size alone is worked out in the first
+            torch.cuda.synchronize()
+            lora_model(**to_step_inputs(pinned, processor, "cuda")).loss.backward()
+            torch.cuda.set_sync_debug_mode("error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

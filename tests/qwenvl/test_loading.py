@@ -147,10 +147,22 @@ def test_an_adapter_without_all_its_weights_is_refused(adapter, tiny_model, dama
         load_for_inference(adapter, base_model=str(tiny_model))
 
 
+def test_auto_takes_flash_attention_only_where_its_kernels_run(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert choose_attention("auto", torch.bfloat16) == "flash_attention_2"
+    assert choose_attention("auto", torch.float32) == "sdpa"
+    with pytest.raises(DrivingError, match="needs the flash-attn package, a GPU .* and 16 bits"):
+        choose_attention("flash_attention_2", torch.float32)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert choose_attention("auto", torch.float16) == "sdpa"
+
+
 def test_flash_attention_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_attention("auto") == "sdpa"
-    with pytest.raises(DrivingError, match="needs a GPU"):
+    with pytest.raises(DrivingError, match="a GPU of compute capability 8"):
         choose_attention("flash_attention_2")
     with pytest.raises(DrivingError, match="'fast' is none of auto"):
         choose_attention("fast")

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from judging import measure_plain_loss  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError, RecordError  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
@@ -390,6 +391,30 @@ def test_a_plan_that_a_crash_damaged_is_named(tiny_model, training_json, tmp_pat
     (tmp_path / "run/plan.json").write_text("{")
     with pytest.raises(LedgerError, match="plan.json is not JSON"):
         run(flags)
+
+
+class PoisonGradients(transformers.TrainerCallback):
+    """Makes a gradient NaN under a loss that is a number, as an overflow in the backward pass does."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        model.model.language_model.norm.weight.register_hook(lambda gradient: gradient * float("nan"))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_saved(tiny_model, training_json, tmp_path):
+    command = arguments(tiny_model, training_json, tmp_path / "run", "--save_steps", "1", "--max_steps", "1")
+    with pytest.raises(DrivingError, match=r"the gradient is nan at step 1 on the samples clip\d\d_seg_\d\d, clip"):
+        run(command, callbacks=[PoisonGradients()])
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("flags", [(), ("--data_flatten", "True"), LORA], ids=["padded", "flat", "lora"])
+def test_the_loss_of_the_first_step_is_that_of_plain_transformers(tiny_model, training_json, tmp_path, flags):
+    """All ten rows, in two micro-batches that hold different numbers of supervised tokens."""
+    one_step = ("--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2", "--max_steps", "1")
+    pixels = ("--video_fps", "30", "--lora_dropout", "0") if flags == LORA else ("--video_fps", "30")
+    assert run(arguments(tiny_model, training_json, tmp_path / "run", *one_step, *flags, *pixels)) == 0
+    ((step, loss),) = steps_and_losses(tmp_path / "run")
+    assert (step, loss) == (1, pytest.approx(measure_plain_loss(tiny_model, training_json), rel=1e-5))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tiny_model, training_json, tmp_path, capsys):

@@ -40,6 +40,9 @@ def attend_by_sample(
     lengths = list(sample_lengths) or [query.shape[2]]
     dropout = kwargs.get("dropout", 0.0)
     shares_keys = query.shape[1] != key.shape[1]
+    if shares_keys and not can_share_keys(query):
+        key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
+        shares_keys = False
     parts = [
         functional.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=shares_keys
@@ -48,6 +51,16 @@ def attend_by_sample(
     ]
     attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     return attended.transpose(1, 2).contiguous(), None
+
+
+def can_share_keys(query: torch.Tensor) -> bool:
+    """Whether SDPA has a kernel for fewer key heads than query heads that does not build L x L numbers a head.
+
+    On a GPU that is flash attention's alone: 16 bits, compute capability 8.
+    """
+    if not query.is_cuda:
+        return True
+    return query.element_size() == 2 and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def attend_samples_alone(language_model: Any) -> None:

@@ -1,6 +1,6 @@
-"""Whether the losses are numbers, asked without making the GPU wait for the answer.
+"""Whether losses, gradients and weights are numbers, asked without making the GPU wait for the answer.
 
-loss ──isfinite, on the device──▶ flag ──copied aside──▶ looked at when it has arrived, at the latest before a save
+loss, gradient norm ──isfinite, on the device──▶ flag ──copied aside──▶ looked at when it has arrived, or before a save
 weights ──check_weights, before a save──▶ a checkpoint that cannot be continued from is never written
 """
 
@@ -14,25 +14,28 @@ from driving.errors import DrivingError
 
 
 class LossWatch:
-    """Raises for a loss that is not finite: at once on a CPU, a step or so later on a GPU, always before a save."""
+    """Raises for a loss or a gradient that is not finite.
+
+    At once on a CPU, a step or so later on a GPU, always before a save.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque = deque()
 
-    def note(self, loss: torch.Tensor, ids: list[str], step: int) -> None:
-        """Take the loss of a micro-batch; raises for it, or for an earlier one whose flag has arrived.
+    def note(self, value: torch.Tensor, ids: list[str], step: int, what: str = "loss") -> None:
+        """Take the loss of a micro-batch, or a step's gradient norm; raises for it, or for an earlier one that arrived.
 
         Raises:
-            DrivingError: A loss is not finite; names the step and the samples.
+            DrivingError: It is not finite; names the step and the samples.
         """
-        flag = torch.isfinite(loss.detach())
+        flag = torch.isfinite(value.detach())
         event = None
         if flag.is_cuda:
             host = torch.empty((), dtype=torch.bool, pin_memory=True)
             host.copy_(flag, non_blocking=True)
             flag, event = host, torch.cuda.Event()
             event.record()
-        self._waiting.append((flag, event, loss.detach(), ids, step))
+        self._waiting.append((flag, event, value.detach(), what, ids, step))
         while self._waiting and (self._waiting[0][1] is None or self._waiting[0][1].query()):
             self._look()
 
@@ -44,10 +47,10 @@ class LossWatch:
             self._look()
 
     def _look(self) -> None:
-        flag, _, loss, ids, step = self._waiting.popleft()
+        flag, _, value, what, ids, step = self._waiting.popleft()
         if not flag:
             raise DrivingError(
-                f"the loss is {loss.item()} at step {step} on the samples {', '.join(ids)}; "
+                f"the {what} is {value.item()} at step {step} on the samples {', '.join(ids)}; "
                 "look at them, or lower --learning_rate; the last checkpoint is untouched"
             )
 

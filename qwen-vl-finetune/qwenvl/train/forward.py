@@ -80,6 +80,9 @@ def sum_losses(
         if deepstack:
             extra = {"visual_pos_masks": visual_index, "deepstack_visual_embeds": deepstack}
     implementation = language_model.config._attn_implementation
+    if implementation.startswith("flash"):
+        # In the first row transformers would look for samples, in every layer, and wait for the answer.
+        position_ids = position_ids[1:]
     hidden = language_model(
         inputs_embeds=embeds,
         position_ids=position_ids,

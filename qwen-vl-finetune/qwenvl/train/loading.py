@@ -111,19 +111,30 @@ def load_processor(path: str | Path, cache_dir: str | None = None, commit: str =
     return processor
 
 
-def choose_attention(asked: str) -> str:
+def choose_attention(asked: str, dtype: Any = None) -> str:
     """The attention implementation of this machine: "auto" takes flash attention where it can run, else SDPA.
 
+    Args:
+        dtype: that the model computes in; None is one of 16 bits.
+
     Raises:
-        DrivingError: The name is unknown, or flash attention was asked for where it is not installed.
+        DrivingError: The name is unknown, or flash attention was asked for where it cannot run.
     """
     if asked not in ATTENTION:
         raise DrivingError(f"attention {asked!r} is none of {', '.join(ATTENTION)}")
     import torch
 
-    can_flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
+    can_flash = (
+        importlib.util.find_spec("flash_attn") is not None
+        and torch.cuda.is_available()
+        and torch.cuda.get_device_capability() >= (8, 0)
+        and dtype != torch.float32
+    )
     if asked == "flash_attention_2" and not can_flash:
-        raise DrivingError("flash_attention_2 needs a GPU and the flash-attn package; use --attn_implementation auto")
+        raise DrivingError(
+            "flash_attention_2 needs the flash-attn package, a GPU of compute capability 8 or more (A100, RTX 30 and "
+            "later) and 16 bits (bf16 or fp16); use --attn_implementation auto"
+        )
     if asked == "auto":
         return "flash_attention_2" if can_flash else "sdpa"
     return asked
@@ -181,7 +192,7 @@ def load_model(
             turn_by_full_shapes()
         with bars_on_terminals_only():
             model = model_class.from_pretrained(
-                path, config=config, attn_implementation=choose_attention(attention), dtype=dtype, **options
+                path, config=config, attn_implementation=choose_attention(attention, dtype), dtype=dtype, **options
             )
     except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise DrivingError(

@@ -50,7 +50,8 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     begun = elastic.read_begun_plan(plan)
     if begun is not None and plan.run.elastic:
         plan = dataclasses.replace(plan, notes=(*plan.notes, *filter(None, [elastic.share_out(plan, begun)])))
-    plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation)
+    dtype = loading.weights_dtype(plan.model.precision)
+    plan.model.attn_implementation = loading.choose_attention(plan.model.attn_implementation, dtype)
     uses = parse_dataset_use(plan.data.dataset_use)
     loading.check_model_folder(plan.model.model_name_or_path)
     base = _resolve_base(plan)

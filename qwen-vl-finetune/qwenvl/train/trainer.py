@@ -141,6 +141,7 @@ class DrivingTrainer(transformers.Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Supervised tokens of a step, over its micro-batches and all ranks; stays on the device."""
         # Filled there: a number copied to the device would wait for it.
+        self.step_ids = [name for batch in batch_samples for name in batch["ids"]]
         count = torch.full((), sum(batch["num_supervised"] for batch in batch_samples), device=device)
         if self.args.world_size > 1:
             torch.distributed.all_reduce(count)
@@ -171,6 +172,13 @@ class DrivingTrainer(transformers.Trainer):
         self.loss_watch.note(loss_sum, self.current_ids, self.state.global_step + 1)
         loss = loss_sum * (self.args.world_size / num_items_in_batch)
         return (loss, None) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Also looked at: a finite loss can have a gradient that is not, and every later weight would be NaN."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if norm is not None and not self.args.fp16:  # with fp16 such a step is left out and the scale lowered
+            self.loss_watch.note(torch.as_tensor(norm), self.step_ids, self.state.global_step + 1, "gradient")
+        return norm
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # transformers' estimate ignores the vision tower and walks all parameters at every step
