@@ -54,9 +54,9 @@ def embed_frames(
     deepstack_layers = list(tower.deepstack_visual_indexes)
     with torch.no_grad() if frozen else contextlib.nullcontext():
         hidden = tower.patch_embed(patches)
-        hidden = hidden + interpolate_positions(tower, grids).to(hidden.dtype)
+        hidden = hidden + interpolate_positions(tower, grids, hidden.device).to(hidden.dtype)
         settings = {
-            "position_embeddings": rotate_positions(tower, grids),
+            "position_embeddings": rotate_positions(tower, grids, hidden.device),
             **describe_frames(tower.config._attn_implementation, grids, hidden.device),
         }
     stops = []
@@ -102,14 +102,14 @@ def _merge_order(tensor: torch.Tensor, merge: int) -> torch.Tensor:
     return blocks.permute(0, 1, 3, 2, 4).reshape(count, -1)
 
 
-def _look_up(tower: nn.Module, grid: Grid) -> tuple[torch.Tensor, ...]:
+def _look_up(tower: nn.Module, grid: Grid, device: torch.device) -> tuple[torch.Tensor, ...]:
     side = round(tower.config.num_position_embeddings**0.5)
-    return _plan_grid(*grid[1:], side, tower.config.spatial_merge_size, tower.pos_embed.weight.device)
+    return _plan_grid(*grid[1:], side, tower.config.spatial_merge_size, device)
 
 
-def interpolate_positions(tower: nn.Module, grids: Sequence[Grid]) -> torch.Tensor:
+def interpolate_positions(tower: nn.Module, grids: Sequence[Grid], device: torch.device) -> torch.Tensor:
     """(P, E) the learned positions of every patch, interpolated to each frame size."""
-    plans = {grid[1:]: _look_up(tower, grid) for grid in grids}
+    plans = {grid[1:]: _look_up(tower, grid, device) for grid in grids}
     corners = torch.cat([corners for corners, _, _ in plans.values()], 1)
     weights = torch.cat([weights for _, weights, _ in plans.values()], 1)
     learned = (tower.pos_embed(corners) * weights).sum(0)
@@ -117,10 +117,13 @@ def interpolate_positions(tower: nn.Module, grids: Sequence[Grid]) -> torch.Tens
     return torch.cat([sizes[grid[1:]].repeat(grid[0], 1) for grid in grids])
 
 
-def rotate_positions(tower: nn.Module, grids: Sequence[Grid]) -> tuple[torch.Tensor, torch.Tensor]:
+def rotate_positions(
+    tower: nn.Module, grids: Sequence[Grid], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(cosines, sines), each (P, head width), of the rotary positions."""
-    frequencies = tower.rotary_pos_emb.inv_freq.float()
-    angles = {grid[1:]: (_look_up(tower, grid)[2][..., None] * frequencies).flatten(1) for grid in grids}
+    # Under ZeRO-3 neither weights nor buffers need be where the patches are.
+    frequencies = tower.rotary_pos_emb.inv_freq.to(device, torch.float32)
+    angles = {grid[1:]: (_look_up(tower, grid, device)[2][..., None] * frequencies).flatten(1) for grid in grids}
     cosines, sines = (
         torch.cat([part[grid[1:]].repeat(grid[0], 2) for grid in grids])
         for part in ({size: f(a) for size, a in angles.items()} for f in (torch.cos, torch.sin))
