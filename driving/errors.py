@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+
+_MAY_NOT = "give this user the right, or name another place"
+_NO_ROOM = "make room, or name another disk, and run the same command again"
+# What the system refuses, and what to do.
+REFUSALS = {
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or name another disk",
+}
 
 
 class DrivingError(Exception):
@@ -44,13 +57,20 @@ def print_error(line: str) -> None:
 def run_main(run: Callable[[], int], say: Callable[[str], None] = print_error) -> int:
     """Call a tool's body and turn what the user can act on into one line (`say`) and an exit code.
 
-    Anything that is not a DrivingError is our bug and keeps its traceback.
+    So can what the system refuses: a file that may not be read or written, a disk that is full. Anything else is our
+    bug and keeps its traceback.
     """
     try:
         return run()
     except DrivingError as error:
         say(f"error: {error}")
         return error.exit_code
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        advice = REFUSALS[error.errno]
+        say(f"error: {error.filename or 'a file'}: {(error.strerror or 'refused').lower()}; {advice}")
+        return 1
     except KeyboardInterrupt:
         say("\ninterrupted; run the same command again to continue")
         return 130

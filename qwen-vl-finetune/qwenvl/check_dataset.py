@@ -176,7 +176,7 @@ def inspect(
         facts=facts,
         skips=[*rows.skips, *skips, *undecodable],
         bad_answers=found.check_answers(rows),
-        repeated_ids=found.find_repeated_ids(rows),
+        repeated_ids=sorted(rows.repeated_ids),
         shared_groups=shared_groups,
         num_decoded=len(indices),
     )

@@ -282,3 +282,14 @@ def test_datasets_of_two_answer_formats_are_refused_by_name(draw, tmp_path):
     with pytest.raises(RecordError, match=r"ten asks for answers as .*10.*, thirty as .*30"):
         load_rows(uses, seed=1)
     assert load_rows([uses[0], uses[0]], seed=1).answer_format == {"num_pairs": 10}
+
+
+def test_two_rows_under_one_id_are_told_apart_and_a_row_used_twice_is_not(training_json, tmp_path):
+    rows = json.loads(training_json.read_text())[:3]
+    rows[2]["id"] = rows[0]["id"]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(rows))
+    loaded = load_rows([DatasetUse("mine", path, training_json.parent, 200.0)], seed=1)
+    first, second = rows[0]["id"], rows[1]["id"]
+    third = f"{first} ({path}, row 2)"
+    assert [row["id"] for row in loaded.records] == [first, first, second, second, third, third]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -331,3 +332,15 @@ def test_a_damaged_description_is_named(tmp_path, cache):
     path.write_text("x" * path.stat().st_size)
     with pytest.raises(LedgerError, match="shard-00000.json is damaged .*remove it, run scripts/prepare_cache.py"):
         PreparedCache.read(folder)
+
+
+def test_a_shard_that_was_overwritten_stops_the_run_and_names_the_folder(tmp_path, cache, source, processor):
+    folder = tmp_path / "prepared"
+    shutil.copytree(cache, folder)
+    dataset = build_dataset(source, processor)
+    dataset.use_prepared(PreparedCache.read(folder))
+    for shard in folder.glob("*.bin"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    found = dataset[0]
+    assert found.stops_run
+    assert re.match(rf"{folder} is damaged \(.*\); delete it and run scripts/prepare_cache.py again", found.reason)

@@ -292,8 +292,12 @@ class DrivingDataset:
                 )
             except DrivingError as error:
                 return BadSample(record_name(record), str(error), row=index)
-        columns = prepared.read_tokens(entry)
-        return build_sample(record, columns, prepared.read_clips(entry), prepared.read_images(entry), self.processor)
+        columns, clips, images = prepared.read_tokens(entry), prepared.read_clips(entry), prepared.read_images(entry)
+        try:
+            return build_sample(record, columns, clips, images, self.processor)
+        except ValueError as error:  # tokens and frames that do not fit each other
+            reason = f"{prepared.folder} is damaged ({error}); delete it and run scripts/prepare_cache.py again"
+            return BadSample(record_name(record), reason, stops_run=True, row=index)
 
 
 def explain_too_long(num_tokens: int, model_max_length: int) -> str:

@@ -188,12 +188,6 @@ def explain_answer(text: str, answer_format: AnswerFormat) -> str:
     return "" if parsing == "strict" else f"the answer is not written as {answer_format.notation.pattern}: {shown}"
 
 
-def find_repeated_ids(rows: Rows) -> list[str]:
-    """Ids that several rows carry; the ledger, the truth and a resumed run tell rows apart by them."""
-    names = [record_name(record) for record, _ in list_unique(rows)] + [skip.id for skip in rows.skips]
-    return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
 def find_refusals(inspection: Inspection, max_bad_fraction: float) -> list[str]:
     """Why this dataset may not be trained on: one sentence a reason, none where it may."""
     refusals = []

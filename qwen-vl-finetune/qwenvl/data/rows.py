@@ -31,6 +31,7 @@ class Rows:
         answer_format: the datasets' AnswerFormat as JSON values; None where they have none.
         num_by_name: rows taken of each dataset.
         names_with_format: the datasets that have that answer_format.
+        repeated_ids: ids that several rows carry; all but the first were given one of their own.
         settled: what the run that is continued has skipped; None where none is.
     """
 
@@ -41,6 +42,7 @@ class Rows:
     answer_format: dict[str, Any] | None = None
     num_by_name: dict[str, int] = field(default_factory=dict)
     names_with_format: set[str] = field(default_factory=set)
+    repeated_ids: set[str] = field(default_factory=set)
     settled: list[Skip] | None = None
 
     def drop(self, skips: Sequence[Skip]) -> None:
@@ -65,6 +67,7 @@ def load_rows(
 
     Args:
         check_files: skip rows whose files are not there; a prepared cache can do without them.
+        repeated_ids: ids that several rows carry; all but the first were given one of their own.
         settled: what the run that is continued has skipped. Those rows stay out and all others in, whatever became of
             their files: the order of all rows hangs on it.
 
@@ -78,6 +81,7 @@ def load_rows(
         if skip.stage == CHECK_STAGE
     }
     first_with_format = ""
+    owners: dict[str, tuple[Path, int]] = {}  # of each id: the first row that carries it
     verdicts: dict[int, Skip | None] = {}
     for use in uses:
         records = read_records(use.annotation_path)
@@ -96,7 +100,13 @@ def load_rows(
             rows.names_with_format.add(use.name)
         verdicts.clear()
         for index in chosen:
-            record = records[index]
+            record, place = records[index], (use.annotation_path, index)
+            name = record_name(record)
+            if owners.setdefault(name, place) != place:
+                # One that is skipped must not take another along.
+                rows.repeated_ids.add(name)
+                own = {"id": f"{name} ({use.annotation_path}, row {index})", "group": record.get("group", name)}
+                record = {**record, **own}
             if index not in verdicts:
                 if settled is not None:
                     verdicts[index] = decided.get((use.name, index))

@@ -12,6 +12,8 @@ import torch
 
 from driving.errors import DrivingError
 
+ANOTHER_RATE = "another rate is another run: give it another --output_dir, or --overwrite_output True"
+
 
 class LossWatch:
     """Raises for a loss or a gradient that is not finite.
@@ -51,7 +53,7 @@ class LossWatch:
         if not flag:
             raise DrivingError(
                 f"the {what} is {value.item()} at step {step} on the samples {', '.join(ids)}; "
-                "look at them, or lower --learning_rate; the last checkpoint is untouched"
+                f"look at them, or lower --learning_rate ({ANOTHER_RATE}); the last checkpoint is untouched"
             )
 
 
@@ -67,6 +69,6 @@ def check_weights(model: torch.nn.Module, step: int) -> None:
     for (name, _), is_finite in zip(trained, flags, strict=True):
         if not is_finite:
             raise DrivingError(
-                f"{name} holds values that are no numbers after step {step}; lower --learning_rate; nothing is saved "
-                "of this step, the last checkpoint is untouched"
+                f"{name} holds values that are no numbers after step {step}; lower --learning_rate ({ANOTHER_RATE}); "
+                "nothing is saved of this step, the last checkpoint is untouched"
             )

@@ -1,0 +1,48 @@
+"""What the user can act on is one line; what only we can mend keeps its traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from driving.errors import DrivingError, run_main
+
+
+def failing(error):
+    def run():
+        raise error
+
+    return run
+
+
+def test_a_fault_of_the_user_is_one_line_and_exit_code_1(capsys):
+    assert run_main(failing(DrivingError("clip a.mp4 is gone; cut it again"))) == 1
+    assert capsys.readouterr().err == "error: clip a.mp4 is gone; cut it again\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (errno.EACCES, "error: w.bin: permission denied; give this user the right, or name another place\n"),
+        (errno.EROFS, "error: w.bin: read-only file system; name a place that can be written\n"),
+        (
+            errno.EFBIG,
+            "error: w.bin: file too large; raise the limit on file sizes (ulimit -f), or name another disk\n",
+        ),
+        (
+            errno.ENOSPC,
+            "error: w.bin: no space left on device; make room, or name another disk, and run the same command again\n",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(code, line, capsys):
+
+    assert run_main(failing(OSError(code, os.strerror(code), "w.bin"))) == 1
+    assert capsys.readouterr().err == line
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError):
+        run_main(failing(FileNotFoundError(errno.ENOENT, "No such file", "x")))
