@@ -88,11 +88,6 @@ class Samples:
         """(N, 3) vectors of the fixed frame, seen from the body: x forward, y left, z up."""
         return np.einsum("nji,nj->ni", rotation_matrices(self.quaternion_xyzw), vectors)
 
-    @cached_property
-    def forward_speed_mps(self) -> np.ndarray:
-        """(N,) signed, from the pose alone."""
-        return self.to_body(self.derivative_mps)[:, 0]
-
 
 def read_samples(ref: RecordingRef, recording: Recording | None) -> Samples:
     """The raw columns behind a ref; `recording` is what its source read, or None where the source refused it.

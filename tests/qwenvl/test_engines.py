@@ -27,9 +27,11 @@ SEED = 42
 CONFIGS = "qwen-vl-finetune/scripts"
 ENGINES = ["zero2", "zero3", "zero3_offload"]
 TUNINGS = {"lora": ["--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0.1"], "full": []}
-RESULTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
+RESULTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors", "packed": "adapter_model.safetensors"}
 EVERY_ENGINE = pytest.mark.parametrize("engine", ["data_parallel", *ENGINES])
 EVERY_TUNING = pytest.mark.parametrize("tuning", list(TUNINGS))
+KILLED = [(engine, tuning) for engine in ["data_parallel", *ENGINES] for tuning in TUNINGS]
+TUNINGS["packed"] = [*TUNINGS["lora"], "--data_packing", "True", "--model_max_length", "250"]
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +124,7 @@ def test_every_engine_saves_what_plain_data_parallel_saves(whole, engine, tuning
     assert {name: gap for name, gap in gaps.items() if gap > 2e-4} == {}
 
 
-@EVERY_TUNING
-@EVERY_ENGINE
+@pytest.mark.parametrize(("engine", "tuning"), [*KILLED, ("data_parallel", "packed"), ("zero3", "packed")])
 def test_killed_in_the_middle_the_same_command_ends_in_the_same_bits(whole, command, engine, tuning):
     expected = whole(engine, tuning)
     argv = command(engine, tuning, "killed")

@@ -52,6 +52,16 @@ def test_under_autocast_the_products_are_16_bit_and_the_loss_is_32_bit():
     assert rows.grad.dtype == torch.float32
 
 
+def test_a_loss_scaler_s_factor_beyond_16_bits_does_not_overflow():
+    head, rows, targets = build(dtype=torch.float16)
+    loss.sum_in_chunks(head)
+    with torch.no_grad():
+        head.weight.mul_(1e-3)
+    (head(rows, targets) * 2.0**17).backward()
+    assert torch.isfinite(rows.grad).all()
+    assert rows.grad.abs().max() > 0
+
+
 def test_without_targets_the_head_still_gives_logits():
     head, rows, _ = build()
     expected = head(rows)
