@@ -64,7 +64,7 @@ def plan_identity(
         "adam_epsilon", "max_grad_norm", "warmup_steps", "group_by_length",
     )  # fmt: skip
     rarely_given = ("lr_scheduler_kwargs", "optim_args", "optim_target_modules", "neftune_noise_alpha")
-    return {
+    identity = {
         "dataset_use": data.dataset_use,
         "data_hashes": data_hashes,
         "model": model_identity,
@@ -88,6 +88,7 @@ def plan_identity(
         "model_max_length": run.model_max_length,
         "preprocessing": dataclasses.asdict(data.build_preprocessing()),
     }
+    return json.loads(json.dumps(identity))  # as it will be read back: a tuple comes back as a list
 
 
 def describe_run(
