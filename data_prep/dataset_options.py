@@ -65,6 +65,10 @@ class DatasetOptions:
     answer_hz: float = option(
         0.0, unit="1/s", parse=number(0), help="pairs per second in the answer; 0 means one for every frame"
     )
+    ego_history: bool = option(
+        False,
+        help="tell the clip's own motion in every question, as pairs like the answer's: another track than video only",
+    )
     allow_one_recording: bool = option(
         False, help="split in time where there are too few recordings; reports are stamped"
     )

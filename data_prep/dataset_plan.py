@@ -151,8 +151,9 @@ def plan_answer_format(options: DatasetOptions, fps: float, num_frames: int) -> 
                 f"samples of a segment; choose one of {', '.join(f'{n / options.duration:g}' for n in fitting)}"
             )
     return AnswerFormat(
-        options.answer_format, num_pairs, fps, options.duration, options.system_prompt, options.user_instruction
-    )
+        options.answer_format, num_pairs, fps, options.duration, options.system_prompt, options.user_instruction,
+        history_pairs=num_pairs if options.ego_history else 0,
+    )  # fmt: skip
 
 
 def find_labelled(columns: Columns, *, has_ego_motion_dir: bool) -> list[int]:

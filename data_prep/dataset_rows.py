@@ -10,6 +10,7 @@ import numpy as np
 from data_prep.arrow_dataset import encode_messages
 from data_prep.label_statistics import LabelStatistics
 from driving.answer_format import AnswerFormat, format_answer
+from driving.ego_history import build_question
 from driving.errors import DrivingError, MotionError
 from driving.ledger import Skip
 from driving.records import build_messages
@@ -55,7 +56,8 @@ class RowBuilder:
         self.statistics.add(targets)
         texts = [format_answer(Trajectory.from_pairs(pairs), self._format) for pairs in targets]
         paths = table["video_path"].to_pylist()
-        messages = [self._build_messages(path, text) for path, text in zip(paths, texts, strict=True)]
+        observed = [Trajectory.from_pairs(row["observed"]) for row in labels]
+        messages = [self._build_messages(*parts) for parts in zip(paths, observed, texts, strict=True)]
         built = {
             "messages": encode_messages(messages, self._features),
             "videos": [[path] for path in paths],
@@ -73,8 +75,8 @@ class RowBuilder:
         ]
         return pa.table(arrays, names=schema.names)
 
-    def _build_messages(self, path: str, answer: str) -> list[dict[str, Any]]:
-        return build_messages(self._format.system_prompt, path, self._format.question, answer)
+    def _build_messages(self, path: str, observed: Trajectory, answer: str) -> list[dict[str, Any]]:
+        return build_messages(self._format.system_prompt, path, build_question(self._format, observed), answer)
 
     def _read_labels(self, table: pa.Table) -> list[dict[str, Any] | None]:
         """LABEL_COLUMNS of every row; None for a row that cannot be used (it goes to `skips`)."""

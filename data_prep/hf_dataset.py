@@ -61,6 +61,8 @@ def plan_output(options: DatasetOptions, segments: SegmentTable) -> dict[str, An
     """What decides the output's bytes: the index by its hash, the options, the version of the format."""
     free = ("segments_path", "output_dir", "max_bad_fraction", "overwrite_output")
     chosen = {name: value for name, value in describe_options(options).items() if name not in free}
+    if not options.ego_history:
+        del chosen["ego_history"]  # a dataset from before there was the choice is the same dataset
     has_motion_dir = options.ego_motion_dir is not None
     return {
         "tool": "prepare_huggingface_dataset",

@@ -20,6 +20,7 @@ from driving.prompts import PHYSICAL_AI_SYSTEM, format_motion_question
 from driving.trajectory import Trajectory, average_to_rate
 
 Parsing = Literal["strict", "lenient"]
+VIDEO_ONLY, EGO_HISTORY = "video only", "video and ego history"  # the two tracks, never mixed in one comparison
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ class AnswerFormat:
         num_pairs: N, pairs in one answer.
         fps: frames per second of the clip, as the question says.
         duration_s: length of the clip and of the future asked for, in seconds.
+        history_pairs: pairs of the clip's own motion that stand in the prompt; 0 = the model is given video only.
 
     Raises:
-        DrivingError: The name is unknown, or there is no pair to ask for.
+        DrivingError: The name is unknown, there is no pair to ask for, or the history is at another rate.
     """
 
     name: str = "signed"
@@ -86,12 +88,23 @@ class AnswerFormat:
     duration_s: float = 1.0
     system_prompt: str = PHYSICAL_AI_SYSTEM
     user_instruction: str = ""
+    history_pairs: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in NOTATIONS:
             raise DrivingError(f"answer format {self.name!r} is not one of {', '.join(NOTATIONS)}")
         if self.num_pairs < 1:
             raise DrivingError(f"an answer of {self.num_pairs} pairs holds nothing; ask for at least 1")
+        if self.history_pairs not in (0, self.num_pairs):
+            raise DrivingError(
+                f"a history of {self.history_pairs} pairs beside answers of {self.num_pairs}: they share one rate; "
+                "give 0 or the same number"
+            )
+
+    @property
+    def track(self) -> str:
+        """VIDEO_ONLY or EGO_HISTORY: what a model is given. Scores of the two are never compared."""
+        return EGO_HISTORY if self.history_pairs else VIDEO_ONLY
 
     @property
     def notation(self) -> Notation:
@@ -104,7 +117,21 @@ class AnswerFormat:
 
     @property
     def question(self) -> str:
-        """What the user turn asks. A user's own instruction may hold {num_pairs}, {fps} and {pattern}."""
+        """What the user turn says, where it is the same for every clip; else see `ego_history.build_question`.
+
+        Raises:
+            DrivingError: The prompt holds the clip's own motion.
+        """
+        if self.history_pairs:
+            raise DrivingError(
+                f"this model is told the {self.history_pairs} pairs that the vehicle drove during the clip, and cannot "
+                "be asked without them; give the recorded motion, or take a model of the video-only track"
+            )
+        return self.instruction
+
+    @property
+    def instruction(self) -> str:
+        """The part that is the same for every clip. A user's own may hold {num_pairs}, {fps} and {pattern}."""
         notation = self.notation
         if self.user_instruction:
             filled = self.user_instruction.replace("{num_pairs}", str(self.num_pairs))
@@ -116,8 +143,11 @@ class AnswerFormat:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `AnswerFormat(**values)` rebuilds."""
-        return asdict(self)
+        """Plain values that `AnswerFormat(**values)` rebuilds; for video only the same as before there were tracks."""
+        values = asdict(self)
+        if not self.history_pairs:
+            del values["history_pairs"]
+        return values
 
 
 def format_answer(trajectory: Trajectory, answer_format: AnswerFormat) -> str:

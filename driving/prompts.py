@@ -3,6 +3,8 @@
 PHYSICAL_AI_SYSTEM = (
     "You are an autonomy stack assistant that must predict the next second of ego motion as velocity/curvature pairs."
 )
+HISTORY_START = "Ego motion during this clip"  # no other line of a prompt begins so
+HISTORY_HEAD = HISTORY_START + ", {num_pairs} pairs of (velocity in m/s, curvature{sign_hint}), oldest first: "
 
 
 def format_motion_question(num_pairs: int, fps: str, duration: str, horizon: str, pattern: str, sign_hint: str) -> str:

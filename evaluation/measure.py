@@ -28,7 +28,7 @@ from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
 SKILL_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
-FALLBACK = "train_mean"
+FALLBACK = "train_mean"  # of video only, and what all gains are over; with history failed answers are scored as CTRV
 
 
 @dataclass(frozen=True)

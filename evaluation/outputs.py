@@ -35,6 +35,7 @@ from evaluation.answers import Answers, parse_text, read_answers
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME, PLAIN, Prediction
+from evaluation.tracks import FALLBACKS, build_fallback
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -146,14 +147,15 @@ def score_stored(
 ) -> tuple[Measured, Answers]:
     """Parse and measure the model's answers and those under each control."""
     baselines = build_baselines(truth, planned.train_table.train_labels(), planned.answer_format)
-    answers = _to_answers([predictions[name] for name in truth.ids], planned, baselines[FALLBACK], slice(None))
+    fallback = build_fallback(truth, baselines, planned.answer_format)
+    answers = _to_answers([predictions[name] for name in truth.ids], planned, fallback, slice(None))
     place = {name: row for row, name in enumerate(truth.ids)}
     controls = {}
     for control in planned.job.controls:
         shown = [entry for entry in altered if entry.control == control and entry.id in place]
         rows = np.array([place[entry.id] for entry in shown], dtype=np.int64)
         if len(rows):
-            controls[control] = ControlAnswers(rows, _to_answers(shown, planned, baselines[FALLBACK], rows))
+            controls[control] = ControlAnswers(rows, _to_answers(shown, planned, fallback, rows))
     measured = measure(truth, answers, controls, baselines, num_resamples=options.bootstrap, seed=options.seed)
     return measured, answers
 
@@ -184,7 +186,8 @@ def describe_run(
     clips = sorted({tuple(entry.clip) for entry in predictions})
     return {
         "format_version": FORMAT_VERSION,
-        "track": "video only",
+        "track": planned.answer_format.track,
+        "fallback_of_failed_answers": FALLBACKS[planned.answer_format.track],
         "stamps": stamps,
         "model_card": {
             "name": planned.checkpoint.name,

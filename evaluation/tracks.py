@@ -1,0 +1,52 @@
+"""What each track is judged by. A model that is told how the car moved is held to more than one that only sees.
+
+The fallback of a failed answer never knows more than the model was given; the gate is the cheap answer that a model of
+this track must beat to be worth anything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
+from driving.ego_history import read_back
+from driving.errors import DrivingError
+from driving.trajectory import Trajectory, repeat_to_rate
+from evaluation.baselines import Motion, ctrv
+from evaluation.truth import Truth
+
+FALLBACKS = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}
+GATES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctra"}  # what --require-beat asks for where nobody names another
+
+
+def build_fallback(truth: Truth, baselines: dict[str, Motion], answer_format: AnswerFormat) -> Motion:
+    """The motion that failed answers are scored with: (velocity (B, T), curvature (B, T)).
+
+    With history it is CTRV over the motion as the prompt told it, rounded and averaged like an answer.
+
+    Raises:
+        DrivingError: The prompts tell a history and the truth has none.
+    """
+    if answer_format.track == VIDEO_ONLY:
+        return baselines[FALLBACKS[VIDEO_ONLY]]
+    return ctrv(read_told(truth, answer_format), truth.interval_s, truth.num_samples)
+
+
+def read_told(truth: Truth, answer_format: AnswerFormat) -> np.ndarray:
+    """(B, T', 2) the observed motion of each row as its prompt tells it.
+
+    Raises:
+        DrivingError: A row has none, or its samples do not divide into the pairs.
+    """
+    if truth.observed is None:
+        raise DrivingError(
+            "the prompts tell how the car moved during the clip, but a row of truth.parquet has no observed motion; "
+            "run prepare_huggingface_dataset.py --ego-history and convert_to_training_format.py again"
+        )
+    num_samples = truth.observed.shape[1]
+    return np.stack(
+        [
+            repeat_to_rate(read_back(answer_format, Trajectory.from_pairs(pairs)), num_samples).to_pairs()
+            for pairs in truth.observed
+        ]
+    )
