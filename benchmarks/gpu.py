@@ -8,6 +8,7 @@
     launcher            the defaults of train_physical_ai_lora.sh: batch 4, mergers tuned, recomputation
     qlora               the same with --load_in_4bit True
     *_checkpointing     reference and ours with recomputation
+    trl, swift, ...     other frameworks, each in the environment that --peer names (see benchmarks.peers), as reference
 
 `python -m benchmarks.gpu [--json FILE]` stays inside --budget-s seconds (ways that no longer fit are named) and prints
 one JSON object as its last line. For each way: samples/s and tokens/s by the wall clock with the loader's waits in it,
@@ -30,35 +31,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import StepClock, describe_machine, describe_versions, read_rss_bytes, run_child
+from benchmarks.measuring import (
+    NUM_DROPPED,
+    EndsClock,
+    StepClock,
+    describe_machine,
+    describe_versions,
+    run_child,
+)
+from benchmarks.peers import PeerEnvironment, add_peer_option
 from benchmarks.ways import Setup, import_libraries, train_ours, train_plainly
 from driving.errors import DrivingError, run_main
 
 SIZES = Path(__file__).with_name("model_4b.json")
 FRAME_SIZE = (256, 448)
-NUM_DROPPED = 3
 WAYS = (
     "reference", "ours", "sync", "launcher", "qlora", "reference_checkpointing", "ours_checkpointing",
 )  # fmt: skip
 LAUNCHER = {"lora_dropout": 0.05, "tune_mm_mlp": True, "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine"}
 # Dense bf16 operations per second, by the makers' data sheets.
 PEAK_FLOPS_PER_S = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
-
-
-class EndsClock(StepClock):
-    """A clock that waits for the device only where measuring begins and ends."""
-
-    def __init__(self, num_steps: int, synchronize: Any) -> None:
-        self._ends = (NUM_DROPPED, num_steps)
-        super().__init__(lambda: synchronize() if len(self.step_s) + 1 in self._ends else None)
-
-    @property
-    def wall_s(self) -> float:
-        return sum(self.step_s[NUM_DROPPED:]) + self.waited_s
-
-    @property
-    def waited_s(self) -> float:
-        return sum(self.gap_s[NUM_DROPPED - 1 :])
 
 
 class StrictClock(StepClock):
@@ -88,11 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=4, help="processes that decode")
     parser.add_argument("--rows", type=int, default=64, help="clips; enough for all steps, or a new epoch stalls both")
     parser.add_argument("--sizes", type=Path, default=SIZES, help="text_config and vision_config")
-    parser.add_argument("--processor", type=Path, help="a folder with a real Qwen3-VL tokenizer (default: a small one)")
+    parser.add_argument(
+        "--processor", type=Path, help="a folder with a real Qwen3-VL tokenizer (default: a small one); --peer needs it"
+    )
+    add_peer_option(parser)
     parser.add_argument("--budget-s", type=float, default=450, help="seconds for everything")
     parser.add_argument("--way", choices=("workload", *WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.peer and not args.processor:
+        parser.error("--peer needs --processor: other frameworks count on Qwen3-VL's own token ids")
     return run_main(lambda: run(args))
 
 
@@ -132,6 +129,8 @@ def write_workload(folder: Path, args: argparse.Namespace, device: str) -> dict[
     dtype = "float32" if device == "cpu" else "bfloat16"
     write_model(folder / "model", sizes, processor=args.processor, device=device, dtype=dtype)
     write_rows(folder, [FRAME_SIZE] * args.rows)
+    if args.processor:
+        (folder / "processor").symlink_to(args.processor.resolve())
     return describe_rows(folder)
 
 
@@ -166,13 +165,12 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     shared = [text for name in names for text in (f"--{name}", str(getattr(args, name.replace("-", "_"))))]
     shared += ["--processor", str(args.processor)] if args.processor else []
 
-    def child(way: str) -> dict[str, Any]:
+    def child(way: str, arguments: Sequence[str], **settings: Any) -> dict[str, Any]:
         left_s = args.budget_s - (time.monotonic() - started_s)
         if left_s < 30:
             return {"error": f"not run: the budget of {args.budget_s:g} s is spent"}
         try:
-            arguments = ["-m", "benchmarks.gpu", "--way", way, "--folder", str(folder), *shared]
-            numbers = run_child(arguments, env={"TOKENIZERS_PARALLELISM": "false"}, timeout_s=left_s)
+            numbers = run_child(arguments, timeout_s=left_s, **settings)
         except subprocess.TimeoutExpired:
             numbers = {"error": f"stopped after {left_s:.0f} s: the budget is spent"}
         except RuntimeError as error:
@@ -180,10 +178,18 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         print(f"{time.monotonic() - started_s:4.0f} s  {way}: {json.dumps(numbers)}", flush=True)
         return numbers
 
-    rows = child("workload")
+    def run_ours(way: str) -> dict[str, Any]:
+        arguments = ["-m", "benchmarks.gpu", "--way", way, "--folder", str(folder), *shared]
+        return child(way, arguments, env={"TOKENIZERS_PARALLELISM": "false"})
+
+    def run_peer(peer: PeerEnvironment) -> dict[str, Any]:
+        arguments = peer.list_arguments(folder, plan_setup(peer.name, args, "cuda"))
+        return child(peer.name, arguments, python=peer.python, env={"TOKENIZERS_PARALLELISM": "false", **peer.env})
+
+    rows = run_ours("workload")
     if "error" in rows:
         raise DrivingError(f"the model and the clips could not be made: {rows['error']}")
-    runs = {way: child(way) for way in args.ways}
+    runs = {way: run_ours(way) for way in args.ways} | {peer.name: run_peer(peer) for peer in args.peer}
     sizes = json.loads(args.sizes.read_text(encoding="utf-8"))
     for way, numbers in runs.items():
         if "wall_s" in numbers:
@@ -206,22 +212,14 @@ def run_way(way: str, folder: Path, setup: Setup) -> dict[str, Any]:
     import_libraries()
     import torch
 
-    is_gpu = setup.device != "cpu"
     if way == "sync":
         return run_strictly(folder, setup)
-    clock = EndsClock(setup.num_steps, torch.cuda.synchronize if is_gpu else lambda: None)
+    clock = EndsClock(setup.num_steps, torch.cuda.synchronize if setup.device != "cpu" else lambda: None)
     if way.startswith("reference"):
         result = train_plainly(folder, setup, clock)
     else:
         result = train_ours(folder, folder / way, setup, clock, plan_flags(way, setup))
-    return {
-        "wall_s": round(clock.wall_s, 4),
-        "waited_s": round(clock.waited_s, 4),
-        "num_steps": len(clock.step_s) - NUM_DROPPED,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if is_gpu else read_rss_bytes(peak=True),
-        "peak_reserved_bytes": torch.cuda.max_memory_reserved() if is_gpu else None,
-        **result,
-    }
+    return {**clock.to_json(), **result}
 
 
 def run_strictly(folder: Path, setup: Setup) -> dict[str, Any]:
@@ -275,8 +273,12 @@ def count_adapters(text: Any, rank: int) -> int:
 
 
 def compare(runs: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Ours over the plain way, where both ran."""
-    ratios = {}
+    """Ours over the plain way, where both ran; every other framework too."""
+    plain, ratios = runs.get("reference", {}), {}
+    for name, numbers in runs.items():
+        if name not in WAYS and "samples_per_s" in plain and "samples_per_s" in numbers:
+            ratios[f"speedup_{name}"] = round(numbers["samples_per_s"] / plain["samples_per_s"], 3)
+            ratios[f"memory_ratio_{name}"] = round(numbers["peak_memory_bytes"] / plain["peak_memory_bytes"], 3)
     for suffix in ("", "_checkpointing"):
         plain, ours = runs.get(f"reference{suffix}", {}), runs.get(f"ours{suffix}", {})
         if "samples_per_s" in plain and "samples_per_s" in ours:

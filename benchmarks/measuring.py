@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+NUM_DROPPED = 3  # steps of a process on a GPU that are not counted: its kernels are chosen in them
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "av", "numpy")
 NUM_ERROR_LINES = 15
 
@@ -48,6 +49,43 @@ class StepClock:
         self.cpu_s.append(time.process_time() - self._started_cpu_s)
         if loss is not None:
             self.losses.append(loss)
+
+
+class EndsClock(StepClock):
+    """A clock that waits for the device only where measuring begins and ends: after NUM_DROPPED steps, and the last."""
+
+    def __init__(self, num_steps: int, synchronize: Any) -> None:
+        self._ends = (NUM_DROPPED, num_steps)
+        super().__init__(lambda: synchronize() if len(self.step_s) + 1 in self._ends else None)
+
+    @property
+    def wall_s(self) -> float:
+        return sum(self.step_s[NUM_DROPPED:]) + self.waited_s
+
+    @property
+    def waited_s(self) -> float:
+        return sum(self.gap_s[NUM_DROPPED - 1 :])
+
+    def to_json(self) -> dict[str, Any]:
+        """Seconds of the counted steps, and the most memory that this process used."""
+        return {
+            "wall_s": round(self.wall_s, 4),
+            "waited_s": round(self.waited_s, 4),
+            "num_steps": len(self.step_s) - NUM_DROPPED,
+            **read_peak_memory(),
+        }
+
+
+def read_peak_memory() -> dict[str, int | None]:
+    """The most that tensors and allocator held on the GPU; without one, the most resident memory."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"peak_memory_bytes": read_rss_bytes(peak=True), "peak_reserved_bytes": None}
+    return {
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
+    }
 
 
 def read_rss_bytes(*, peak: bool = False) -> int:

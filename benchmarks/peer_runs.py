@@ -1,10 +1,11 @@
 """One training run of another framework, inside its own environment: seconds of each step, peak memory, losses.
 
-    python -m benchmarks.peer_runs --peer trl --folder F --steps 3      (benchmarks.peers calls this)
+    python -m benchmarks.peer_runs --peer trl --folder F --num-steps 4      (benchmarks.peers and .gpu call this)
 
 Nothing of ours is imported but the plain reference's data (for TRL, whose own collator drops videos) and the clock.
 Each framework gets what benchmarks/ways.py gives to ours and to the plain way: LoRA on the language model's q, k, v
-and o without dropout, a constant rate, SDPA, fp32, no recomputation, all frames at the size they have.
+and o without dropout, a constant rate, SDPA, fp32, no recomputation, all frames at the size they have. On a GPU
+(--device cuda) it is bf16 and what benchmarks.gpu gives.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import StepClock, describe_versions, read_rss_bytes
+from benchmarks.measuring import EndsClock, StepClock, describe_versions, read_rss_bytes
+from benchmarks.ways import SEED, TARGETS, Setup, language_pattern
 
-BATCH_SIZE, LORA_R, LORA_ALPHA, LEARNING_RATE, SEED = 2, 16, 32, 1e-4, 42
 FPS, MAX_TOKENS, FRAME_PIXELS = 30, 4096, 131_072  # of one frame at most: 256x448 stays as it is
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,25 +29,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.peer_runs", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--peer", choices=PEERS, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="holds model/ and train.json")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps, after the one that is dropped")
+    parser.add_argument("--num-steps", type=int, default=4, help="the dropped ones too")
+    parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
-    args = parser.parse_args(argv)
-    clock, run = StepClock(), PEERS[args.peer]
+    parser.add_argument("--lora-r", type=int, default=16)
+    parser.add_argument("--lora-alpha", type=int, default=32)
+    parser.add_argument("--targets", choices=TARGETS, default="attention")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = vars(parser.parse_args(argv))
+    peer, folder = args.pop("peer"), args.pop("folder")
+    print(json.dumps(run_peer(peer, folder, Setup(**args))))
+    return 0
+
+
+def run_peer(peer: str, folder: Path, setup: Setup) -> dict[str, Any]:
+    """One framework in this process; the first step is dropped, on a GPU the first three."""
+    import torch
+
+    is_gpu = setup.device != "cpu"
+    clock = EndsClock(setup.num_steps, torch.cuda.synchronize) if is_gpu else StepClock()
     seen = watch_every_trainer(clock)
-    output_dir = args.folder / args.peer
+    output_dir = folder / peer
     output_dir.mkdir(exist_ok=True)
-    run(args.folder, output_dir, common_arguments(output_dir, args.steps + 1, args.workers))
-    numbers = {
+    PEERS[peer](folder, output_dir, common_arguments(output_dir, setup), setup)
+    steps = {
         "step_s": [round(seconds, 4) for seconds in clock.step_s[1:]],
         "cpu_s": [round(seconds, 4) for seconds in clock.cpu_s[1:]],
         "peak_bytes": read_rss_bytes(peak=True),
+    }
+    return {
+        **(clock.to_json() if isinstance(clock, EndsClock) else steps),
         **seen,
         "versions": describe_versions(
             ("torch", "transformers", "peft", "accelerate", "trl", "ms-swift", "llamafactory", "qwen-vl-utils", "av")
         ),
     }
-    print(json.dumps(numbers))
-    return 0
 
 
 def watch_every_trainer(clock: StepClock) -> dict[str, Any]:
@@ -89,21 +105,21 @@ def watch_every_trainer(clock: StepClock) -> dict[str, Any]:
     return seen
 
 
-def common_arguments(output_dir: Path, num_steps: int, workers: int) -> dict[str, Any]:
+def common_arguments(output_dir: Path, setup: Setup) -> dict[str, Any]:
     """What every framework hands on to transformers' TrainingArguments."""
     return {
         "output_dir": str(output_dir / "run"),
-        "per_device_train_batch_size": BATCH_SIZE,
+        "per_device_train_batch_size": setup.batch_size,
         "gradient_accumulation_steps": 1,
-        "max_steps": num_steps,
-        "learning_rate": LEARNING_RATE,
+        "max_steps": setup.num_steps,
+        "learning_rate": setup.learning_rate,
         "lr_scheduler_type": "constant",
         "warmup_steps": 0,
         "weight_decay": 0.0,
         "gradient_checkpointing": False,
-        "use_cpu": True,
-        "bf16": False,
-        "dataloader_num_workers": workers,
+        "use_cpu": setup.device == "cpu",
+        "bf16": setup.device != "cpu",
+        "dataloader_num_workers": setup.workers,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
@@ -112,7 +128,7 @@ def common_arguments(output_dir: Path, num_steps: int, workers: int) -> dict[str
     }
 
 
-def run_trl(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
+def run_trl(folder: Path, output_dir: Path, arguments: dict[str, Any], setup: Setup) -> None:
     """TRL's SFTTrainer; its collator knows images only, so the plain reference's makes the batches."""
     import functools
 
@@ -128,7 +144,9 @@ def run_trl(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
     samples = reference.PlainDataset(folder / "train.json", processor)
     pad = functools.partial(reference.collate, pad_token_id=processor.tokenizer.pad_token_id)
     model = AutoModelForImageTextToText.from_pretrained(
-        folder / "model", dtype=torch.float32, attn_implementation="sdpa"
+        folder / "model",
+        dtype=torch.float32 if setup.device == "cpu" else torch.bfloat16,
+        attn_implementation="sdpa",
     )
     trainer = SFTTrainer(
         model=model,
@@ -139,13 +157,16 @@ def run_trl(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
         data_collator=lambda rows: pad([samples[row["index"]] for row in rows]),
         processing_class=processor,
         peft_config=LoraConfig(
-            r=LORA_R, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=language_pattern(TARGETS)
+            r=setup.lora_r,
+            lora_alpha=setup.lora_alpha,
+            lora_dropout=0.0,
+            target_modules=language_pattern(setup.targets),
         ),
     )
     trainer.train()
 
 
-def run_swift(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
+def run_swift(folder: Path, output_dir: Path, arguments: dict[str, Any], setup: Setup) -> None:
     """ms-swift's sft_main on its own messages format."""
     os.environ.update(FPS=str(FPS), VIDEO_MIN_TOKEN_NUM="4")  # else small frames are enlarged to 128 tokens
     from swift import SftArguments, sft_main
@@ -164,12 +185,12 @@ def run_swift(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None
             model_type="qwen3_vl",
             dataset=[str(path)],
             tuner_type="lora",
-            torch_dtype="float32",
+            torch_dtype="float32" if setup.device == "cpu" else "bfloat16",
             attn_impl="sdpa",
-            lora_rank=LORA_R,
-            lora_alpha=LORA_ALPHA,
+            lora_rank=setup.lora_r,
+            lora_alpha=setup.lora_alpha,
             lora_dropout=0.0,
-            target_modules=list(TARGETS),
+            target_modules=list(TARGETS[setup.targets]),
             max_length=MAX_TOKENS,
             split_dataset_ratio=0.0,
             dataset_num_proc=1,
@@ -177,13 +198,14 @@ def run_swift(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None
     )
 
 
-def run_llamafactory(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
+def run_llamafactory(folder: Path, output_dir: Path, arguments: dict[str, Any], setup: Setup) -> None:
     """LLaMA-Factory's run_exp on its sharegpt format."""
     import shutil
 
     import torch
 
-    torch.version.cuda = None  # its torchaudio refuses a torch of another CUDA version, on a CPU too
+    if setup.device == "cpu":
+        torch.version.cuda = None  # its torchaudio refuses a torch of another CUDA version, on a CPU too
     from llamafactory.train.tuner import run_exp
 
     rows = [{**row, "videos": [str(folder / row["video"])]} for row in read_rows(folder)]
@@ -199,10 +221,10 @@ def run_llamafactory(folder: Path, output_dir: Path, arguments: dict[str, Any]) 
             "stage": "sft",
             "do_train": True,
             "finetuning_type": "lora",
-            "lora_rank": LORA_R,
-            "lora_alpha": LORA_ALPHA,
+            "lora_rank": setup.lora_r,
+            "lora_alpha": setup.lora_alpha,
             "lora_dropout": 0.0,
-            "lora_target": ",".join(TARGETS),
+            "lora_target": ",".join(TARGETS[setup.targets]),
             "flash_attn": "sdpa",
             "disable_gradient_checkpointing": True,
             "dataset_dir": str(output_dir),
@@ -217,13 +239,13 @@ def run_llamafactory(folder: Path, output_dir: Path, arguments: dict[str, Any]) 
     )
 
 
-def run_upstream(folder: Path, output_dir: Path, arguments: dict[str, Any]) -> None:
+def run_upstream(folder: Path, output_dir: Path, arguments: dict[str, Any], setup: Setup) -> None:
     """Qwen's own scripts, from the checkout that UPSTREAM_DIR names."""
     from benchmarks import peer_upstream
 
     own = {
-        "lora_r": LORA_R,
-        "lora_alpha": LORA_ALPHA,
+        "lora_r": setup.lora_r,
+        "lora_alpha": setup.lora_alpha,
         "fps": FPS,
         "max_tokens": MAX_TOKENS,
         "max_pixels": FPS * FRAME_PIXELS,
@@ -235,11 +257,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "train.json").read_text(encoding="utf-8"))
 
 
-def language_pattern(names: Sequence[str]) -> str:
-    return rf".*language_model.*\.({'|'.join(names)})"
-
-
-PEERS: dict[str, Callable[[Path, Path, dict[str, Any]], None]] = {
+PEERS: dict[str, Callable[[Path, Path, dict[str, Any], Setup], None]] = {
     "trl": run_trl,
     "swift": run_swift,
     "llamafactory": run_llamafactory,

@@ -3,7 +3,8 @@
 Its folder is named by the variable UPSTREAM_DIR (a checkout's qwen-vl-finetune/). It needs transformers 4.57, whose
 files differ from those of 5: the model folder is written again for it. `flash_attn`, which it imports before
 anything else, needs a GPU; in its place stands one SDPA call a sample, which is what the kernel computes. Its LoRA
-dropout cannot be zero (0 is read as 0.05), so its losses after the first step are its own.
+dropout cannot be zero (0 is read as 0.05), so its losses after the first step are its own; its adapters are on q, k, v
+and o, whatever is asked (`trainable` tells).
 """
 
 from __future__ import annotations

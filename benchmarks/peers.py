@@ -26,25 +26,20 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import describe_machine, describe_versions, run_child, thread_settings
 from benchmarks.peer_runs import PEERS
-from benchmarks.train_step import SIZES, WAYS, write_workload
+from benchmarks.train_step import FRAME_SIZES, SIZES, WAYS, write_workload
+from benchmarks.ways import Setup
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the frameworks given beside the plain way and ours, and print the numbers as the last line."""
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--peer",
-        type=parse_peer,
-        action="append",
-        default=[],
-        metavar="NAME=PYTHON",
-        help=f"a framework ({', '.join(PEERS)}) and the Python of its environment; give it once for each",
-    )
+    add_peer_option(parser)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each")
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a process, after the one that is dropped")
@@ -69,23 +64,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_peer(text: str) -> tuple[str, str]:
-    """NAME=PYTHON -> (name, path)."""
+@dataclass(frozen=True)
+class PeerEnvironment:
+    """A framework and the Python of the environment that it is installed in."""
+
+    name: str
+    python: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        """So that benchmarks/ is found there."""
+        return {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+
+    def list_arguments(self, folder: Path, setup: Setup) -> list[str]:
+        """The command line of one run of `benchmarks.peer_runs`."""
+        options = {
+            "peer": self.name, "folder": folder, "batch-size": setup.batch_size, "num-steps": setup.num_steps,
+            "workers": setup.workers, "lora-r": setup.lora_r, "lora-alpha": setup.lora_alpha,
+            "targets": setup.targets, "device": setup.device,
+        }  # fmt: skip
+        pairs = (text for name, value in options.items() for text in (f"--{name}", str(value)))
+        return ["-m", "benchmarks.peer_runs", *pairs]
+
+
+def add_peer_option(parser: argparse.ArgumentParser) -> None:
+    """--peer NAME=PYTHON, any number of times."""
+    parser.add_argument(
+        "--peer",
+        type=parse_peer,
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help=f"a framework ({', '.join(PEERS)}) and the Python of its environment; give it once for each",
+    )
+
+
+def parse_peer(text: str) -> PeerEnvironment:
+    """NAME=PYTHON, of a framework that we can run and a file that is there."""
     name, _, python = text.partition("=")
     if name not in PEERS or not Path(python).is_file():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PYTHON with a name of {', '.join(PEERS)} and a file")
-    return name, python
+    return PeerEnvironment(name, python)
 
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Every framework `rounds` times, the plain way and ours beside each."""
     runs: dict[str, list[dict]] = {}
     shared = ["--folder", str(folder), "--steps", str(args.steps), "--workers", str(args.workers)]
-    root = Path(__file__).resolve().parents[1]
+    setup = Setup(len(FRAME_SIZES), args.steps + 1, args.workers)
     env = thread_settings(args.threads)
 
     def run(name: str, arguments: Sequence[str], **kwargs: Any) -> None:
-        numbers = run_child([*arguments, *shared], **kwargs)
+        numbers = run_child(arguments, **kwargs)
         runs.setdefault(name, []).append(numbers)
         loss = numbers["losses"][0]
         print(
@@ -94,14 +124,9 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
     for _ in range(args.rounds):
         for way in WAYS:
-            run(way, ["-m", "benchmarks.train_step", "--way", way], env=env)
-        for name, python in args.peer:
-            run(
-                name,
-                ["-m", "benchmarks.peer_runs", "--peer", name],
-                python=python,
-                env={**env, "PYTHONPATH": str(root)},
-            )
+            run(way, ["-m", "benchmarks.train_step", "--way", way, *shared], env=env)
+        for peer in args.peer:
+            run(peer.name, peer.list_arguments(folder, setup), python=peer.python, env={**env, **peer.env})
     return {
         "compared": compare(runs),
         "runs": runs,

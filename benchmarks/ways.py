@@ -14,7 +14,9 @@ from typing import Any
 
 from benchmarks.measuring import StepClock
 
-TARGETS = {"attention": "q_proj|k_proj|v_proj|o_proj", "all": "(q|k|v|o|gate|up|down)_proj"}
+TARGETS = {name: tuple(f"{part}_proj" for part in parts) for name, parts in {
+    "attention": ("q", "k", "v", "o"), "all": ("q", "k", "v", "o", "gate", "up", "down"),
+}.items()}  # fmt: skip
 SEED = 42
 
 
@@ -68,7 +70,7 @@ def train_plainly(folder: Path, setup: Setup, clock: StepClock) -> dict[str, Any
         "r": setup.lora_r,
         "lora_alpha": setup.lora_alpha,
         "lora_dropout": 0.0,
-        "target_modules": rf".*language_model.*\.({TARGETS[setup.targets]})",
+        "target_modules": language_pattern(setup.targets),
     }
     dtype = torch.float32 if setup.device == "cpu" else torch.bfloat16
     model = reference.build_model(folder / "model", lora, setup.device, dtype)
@@ -82,6 +84,11 @@ def train_plainly(folder: Path, setup: Setup, clock: StepClock) -> dict[str, Any
         "tokens": [row.numel() for row in first],
         "supervised_tokens": [int((row != -100).sum()) for row in first],
     }
+
+
+def language_pattern(targets: str) -> str:
+    """Which modules of the whole model get adapters, as PEFT takes it."""
+    return rf".*language_model.*\.({'|'.join(TARGETS[targets])})"
 
 
 def train_ours(

@@ -80,10 +80,3 @@ def median_rate_hz(frame_times_us: np.ndarray) -> float:
     if len(frame_times_us) < 2:
         return 0.0
     return float(US_PER_S / np.median(np.diff(frame_times_us)))
-
-
-def plan_uniform(num_frames: int, num_wanted: int) -> np.ndarray:
-    """(n,) int64: `num_wanted` indices spread over a clip, first and last included; all frames where it is shorter."""
-    if num_frames <= num_wanted:
-        return np.arange(num_frames)
-    return np.round(np.linspace(0, num_frames - 1, num_wanted)).astype(np.int64)

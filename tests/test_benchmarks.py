@@ -2,10 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, loader, measuring, peers, prep, train_step, ways
+from benchmarks import gpu, loader, measuring, peer_runs, peers, prep, train_step, ways
 from driving.errors import DrivingError
 
 TINY_TEXT = {
@@ -185,6 +186,39 @@ def test_what_stands_for_the_flash_kernel_attends_within_each_sample():
     assert torch.allclose(found, wanted.transpose(0, 1), atol=1e-6)
 
 
+def test_every_framework_is_asked_for_what_the_plain_way_trains():
+    setup = ways.Setup(batch_size=4, num_steps=15, workers=3, lora_r=64, lora_alpha=128, targets="all", device="cuda")
+    peer = peers.PeerEnvironment("trl", "python")
+    module, *arguments = peer.list_arguments(Path("rows"), setup)[1:]
+    assert module == "benchmarks.peer_runs"
+    assert arguments[:4] == ["--peer", "trl", "--folder", "rows"]
+    assert arguments[4:] == [
+        "--batch-size", "4", "--num-steps", "15", "--workers", "3", "--lora-r", "64", "--lora-alpha", "128",
+        "--targets", "all", "--device", "cuda",
+    ]  # fmt: skip
+    common = peer_runs.common_arguments(Path("rows"), setup)
+    assert (common["per_device_train_batch_size"], common["max_steps"], common["bf16"]) == (4, 15, True)
+    assert peer_runs.common_arguments(Path("rows"), ways.Setup())["bf16"] is False
+
+
+def test_the_gpu_benchmark_puts_other_frameworks_beside_the_plain_way():
+    runs = {
+        "reference": {"samples_per_s": 2.0, "peak_memory_bytes": 100},
+        "ours": {"samples_per_s": 5.0, "peak_memory_bytes": 50},
+        "trl": {"samples_per_s": 1.0, "peak_memory_bytes": 80},
+        "swift": {"error": "not installed"},
+    }
+    assert gpu.compare(runs) == {
+        "speedup": 2.5, "memory_ratio": 0.5, "speedup_trl": 0.5, "memory_ratio_trl": 0.8,
+    }  # fmt: skip
+
+
+def test_other_frameworks_on_a_gpu_need_the_real_tokenizer(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--peer", f"trl={sys.executable}"])
+    assert "--peer needs --processor" in capsys.readouterr().err
+
+
 # The GPU benchmark's parts that need none
 
 
@@ -227,7 +261,7 @@ def tiny_shape():
 
 def test_the_clock_of_the_gpu_benchmark_waits_for_the_device_at_the_ends_only():
     waits = []
-    clock = gpu.EndsClock(6, lambda: waits.append(len(clock.step_s) + 1))
+    clock = measuring.EndsClock(6, lambda: waits.append(len(clock.step_s) + 1))
     for _ in range(6):
         clock.start()
         clock.stop()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driving.sampling import choose_frames, median_rate_hz, plan_uniform
+from driving.sampling import choose_frames, median_rate_hz
 
 
 def best_worst_us(times, grid):
@@ -78,10 +78,3 @@ def test_too_few_frames_are_refused():
 def test_the_rate_is_that_of_the_median_interval():
     assert median_rate_hz(np.array([0, 100_000, 200_000, 900_000])) == pytest.approx(10.0)
     assert median_rate_hz(np.array([5])) == 0.0
-
-
-def test_uniform_indices_hold_the_first_and_the_last_frame():
-    assert plan_uniform(9, 3).tolist() == [0, 4, 8]
-    assert plan_uniform(100, 4).tolist() == [0, 33, 66, 99]
-    assert plan_uniform(3, 5).tolist() == [0, 1, 2]
-    assert plan_uniform(10, 1).tolist() == [0]

@@ -50,11 +50,6 @@ def plan_bins(num_tokens: Sequence[int] | np.ndarray, bin_tokens: int, seed: int
     return [np.array(rows) for rows in bins]
 
 
-def count_fill(bins: Sequence[np.ndarray], num_tokens: Sequence[int] | np.ndarray, bin_tokens: int) -> float:
-    """Share of the bins' room that holds tokens."""
-    return float(np.asarray(num_tokens).sum() / (len(bins) * bin_tokens)) if len(bins) else 0.0
-
-
 def hash_lengths(num_tokens: Sequence[int] | np.ndarray, num_visual: Sequence[int] | np.ndarray, bins: int) -> str:
     """Sixteen hex digits of what a packing plan is a function of, beside seed and epoch."""
     values = np.concatenate([np.asarray(part, np.int64) for part in (num_tokens, num_visual, [bins, PLAN_VERSION])])
