@@ -18,7 +18,7 @@ class SegmentLabels:
 
     Attributes:
         targets: (T, 2) float64 speed [m/s] and curvature [1/m, positive = left] at the target's midpoints.
-        observed: (T, 2) float64, the same for the input window.
+        observed: (T, 2) float64, the same for the input window, from nothing after its end.
         future_pose: (P + 1, 3) float64 x, y [m], heading [rad] in the frame of the pose at the target's start; the
             first row is zero, the last is up to 6.4 s later, or where the recording ends or breaks.
         future_times_s: (P + 1,) float64 seconds after the target's start.
@@ -39,10 +39,12 @@ def label_segment(
         MotionError: The motion does not cover the two windows, or has a gap or a bad value there.
     """
 
-    def read(window: Window) -> np.ndarray:
-        return sample_motion(motion, window, plan_midpoints(window, fps), max_gap_s, curvature).to_pairs()
+    def read(window: Window, *, is_blind_after: bool) -> np.ndarray:
+        instants_us = plan_midpoints(window, fps)
+        sampled = sample_motion(motion, window, instants_us, max_gap_s, curvature, is_blind_after=is_blind_after)
+        return sampled.to_pairs()
 
-    targets, observed = read(times.target), read(times.observed)
+    targets, observed = read(times.target, is_blind_after=False), read(times.observed, is_blind_after=True)
     start_us = times.target.start_us
     limit_us = max(start_us + to_us(FUTURE_S), times.target.stop_us)
     end_us = max(extent_of_future(motion, start_us, limit_us, max_gap_s), times.target.stop_us)

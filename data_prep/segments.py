@@ -38,7 +38,7 @@ from driving.ledger import (
 from driving.recording import RecordingRef
 from video_io import SCALER
 
-FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
 
 
 @dataclass(frozen=True)

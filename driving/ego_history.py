@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from driving.answer_format import AnswerFormat, format_answer, parse_answer
+from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat, format_answer, parse_answer
 from driving.errors import AnswerError, RecordError
 from driving.prompts import HISTORY_HEAD, HISTORY_START
 from driving.records import record_name
@@ -76,12 +76,36 @@ def check_track(record: dict[str, Any], answer_format: AnswerFormat) -> None:
         told = read_history(prompt, answer_format)
     except AnswerError as error:
         raise RecordError(f"{record_name(record)}: the ego motion in the prompt cannot be read: {error}") from error
-    if (told is not None) != bool(answer_format.history_pairs):
-        said = "tells" if told is not None else "does not tell"
+    check_told(record, is_told=bool(answer_format.history_pairs), tells=told is not None)
+
+
+def check_told(record: dict[str, Any], *, is_told: bool, tells: bool | None = None) -> None:
+    """`check_track` by the line alone: raise unless the prompt holds it exactly where it should.
+
+    Raises:
+        RecordError: The row is of the other track.
+    """
+    tells = tells_history(record) if tells is None else tells
+    if tells != is_told:
+        said, track = ("tells", VIDEO_ONLY) if tells else ("does not tell", EGO_HISTORY)
         raise RecordError(
-            f"{record_name(record)}: its prompt {said} the ego motion, its dataset.json is of the track "
-            f"{answer_format.track}; make the dataset again"
+            f"{record_name(record)}: its prompt {said} the ego motion, the answer format beside it is of the track "
+            f"{track!r}; run prepare_huggingface_dataset.py and convert_to_training_format.py again"
         )
+
+
+def explain_other_track(name: str, asked: dict[str, Any], other: str, others: dict[str, Any]) -> str:
+    """One sentence where two answer formats, as JSON values, are of different tracks; "" where they are not."""
+    tells = bool(asked.get("history_pairs"))
+    if tells == bool(others.get("history_pairs")):
+        return ""
+    teller, silent = (name, other) if tells else (other, name)
+    return f"{teller} tells the ego motion of the clip in its prompts, {silent} does not: these are two tracks"
+
+
+def tells_history(record: dict[str, Any]) -> bool:
+    """Whether a training record's prompt holds the line; cheap enough for millions of rows."""
+    return _LINE.search(find_prompt(record)) is not None
 
 
 def find_prompt(record: dict[str, Any]) -> str:

@@ -129,7 +129,13 @@ def _rows_around(motion: EgoMotion, start_us: int, stop_us: int) -> slice:
 
 
 def sample_motion(
-    motion: EgoMotion, window: Window, instants_us: np.ndarray, max_gap_s: float = MAX_GAP_S, curvature: str = "pose"
+    motion: EgoMotion,
+    window: Window,
+    instants_us: np.ndarray,
+    max_gap_s: float = MAX_GAP_S,
+    curvature: str = "pose",
+    *,
+    is_blind_after: bool = False,
 ) -> Trajectory:
     """Read speed and curvature at instants inside a window.
 
@@ -141,6 +147,8 @@ def sample_motion(
 
     Args:
         curvature: "pose", or "column" for the dataset's own column (leads the pose by 30-40 ms in PhysicalAI-AV).
+        is_blind_after: read no pose after the window's end either, as if the recording ended there: what a model is
+            told of the past must not hold the beginning of its answer.
 
     Raises:
         MotionError: The window is not covered, has a gap or a non-finite value, or there is no column.
@@ -150,7 +158,8 @@ def sample_motion(
     if curvature == "column":
         kappa = _column_curvature(motion, window, instants_us)
     else:
-        reach_us = _reach(motion, window, max_gap_s)
+        first_us, last_us = _reach(motion, window, max_gap_s)
+        reach_us = (first_us, min(last_us, window.stop_us) if is_blind_after else last_us)
         kappa = _pose_curvature(motion, instants_us, velocity, reach_us)
     return Trajectory(velocity, hold_while_standing(velocity, kappa))
 

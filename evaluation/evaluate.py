@@ -21,7 +21,6 @@ from driving.errors import DrivingError
 from driving.ledger import MAX_BAD_FRACTION, claim_output
 from driving.option_values import parse_count, parse_share, whole_number
 from driving.options import option, parse_options
-from evaluation.controls import DEFAULT_CONTROLS
 from evaluation.engine import Engine
 
 if TYPE_CHECKING:
@@ -71,7 +70,9 @@ class EvaluateOptions:
         "auto", unit="tokens", parse=parse_auto_tokens, help="longest answer; auto: the longest true one and a margin"
     )
     controls: str = option(
-        ",".join(DEFAULT_CONTROLS), help="altered videos: frozen,wrong_clip,mirror,blank,shuffled, all or none"
+        "auto",
+        help="altered inputs: frozen,wrong_clip,mirror,blank,shuffled, with ego history no_history,wrong_history too; "
+        "auto: without blank and shuffled; all or none",
     )
     control_samples: int = option(
         0, parse=parse_count, help="show the controls for this many rows, spread over the recordings; 0 means all"

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from driving.answer_format import AnswerFormat
+from driving.answer_format import VIDEO_ONLY, AnswerFormat
 from evaluation import grounding as ground
 from evaluation.answers import Answers, channel_columns
 from evaluation.baselines import DESCRIPTIONS, NEEDS_HISTORY, Motion, predict_baselines
+from evaluation.controls import HISTORY_CONTROLS
 from evaluation.score import (
     Columns,
     ade_with_failures_at_p95,
@@ -24,6 +25,7 @@ from evaluation.score import (
 )
 from evaluation.statistics import Bootstrap
 from evaluation.strata import assign_strata
+from evaluation.tracks import FALLBACKS, REFERENCES
 from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
@@ -65,6 +67,7 @@ def measure(
     controls: dict[str, ControlAnswers],
     baselines: dict[str, Motion],
     *,
+    track: str = VIDEO_ONLY,
     num_resamples: int = 2000,
     seed: int = 7,
 ) -> Measured:
@@ -76,7 +79,8 @@ def measure(
     metrics: dict[str, Any] = {
         "rows": {"num_scored": len(truth), "num_clips": bootstrap.num_clusters, "num_samples": truth.num_samples},
         "horizon_s": truth.num_samples * truth.interval_s,
-        "fallback_of_failed_answers": FALLBACK,
+        "track": track,
+        "fallback_of_failed_answers": FALLBACKS[track],
         "parsing": _measure_parsing(answers, baselines, bootstrap),
         "model": summarise(columns["model"], bootstrap),
         "l2_protocols_m": l2_protocols(model, truth),
@@ -100,7 +104,7 @@ def measure(
     metrics["controls"] = {
         name: _measure_control(control, truth, num_resamples, seed) for name, control in controls.items()
     }
-    metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, (num_resamples, seed))
+    metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, (num_resamples, seed), track)
     return Measured(metrics, columns, baselines)
 
 
@@ -165,12 +169,17 @@ def measure_grounding(
     controls: dict[str, ControlAnswers],
     bootstrap: Bootstrap,
     draws: tuple[int, int],
+    track: str = VIDEO_ONLY,
 ) -> dict[str, Any]:
-    """Gains over the training mean, what each control leaves of them, and the claims that follow."""
-    ours, mean = columns["model"], columns[FALLBACK]
+    """Gains over what a blind model of this track could say, what each control leaves of them, and what follows.
+
+    The controls of the ego history are about the gain over the training mean: what being told is worth.
+    """
+    ours, blind = columns["model"], columns[REFERENCES[track]]
     result: dict[str, Any] = {
-        "velocity_gain_percent": ground.gain_percent(ours, mean, "velocity_mae_mps", bootstrap),
-        "curvature_gain_percent": ground.gain_percent(ours, mean, "curvature_mae_per_m", bootstrap),
+        "reference": REFERENCES[track],
+        "velocity_gain_percent": ground.gain_percent(ours, blind, "velocity_mae_mps", bootstrap),
+        "curvature_gain_percent": ground.gain_percent(ours, blind, "curvature_mae_per_m", bootstrap),
     }
     for name, control in controls.items():
         part = truth.take(control.rows)
@@ -179,13 +188,15 @@ def measure_grounding(
             result[name] = {"share_flipped": _share_flipped(truth, answers, control, clustered)}
             continue
         broken = score_rows((control.answers.velocity_mps, control.answers.curvature_per_m), part)
+        over = FALLBACK if name in HISTORY_CONTROLS else REFERENCES[track]
         result[name] = {
-            "share_removed": _share_removed(ours, broken, mean, "velocity_mae_mps", control, clustered),
+            "over": over,
+            "share_removed": _share_removed(ours, broken, columns[over], "velocity_mae_mps", control, clustered),
             "share_of_curvature_gain_removed": _share_removed(
-                ours, broken, mean, "curvature_mae_per_m", control, clustered
+                ours, broken, columns[over], "curvature_mae_per_m", control, clustered
             ),
         }
-    result["checks"] = ground.check_grounding(result, bootstrap.num_clusters)
+    result["checks"] = ground.check_grounding(result, bootstrap.num_clusters, track)
     return result
 
 

@@ -35,7 +35,7 @@ from evaluation.answers import Answers, parse_text, read_answers
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME, PLAIN, Prediction
-from evaluation.tracks import FALLBACKS, build_fallback
+from evaluation.tracks import build_fallback
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -156,7 +156,10 @@ def score_stored(
         rows = np.array([place[entry.id] for entry in shown], dtype=np.int64)
         if len(rows):
             controls[control] = ControlAnswers(rows, _to_answers(shown, planned, fallback, rows))
-    measured = measure(truth, answers, controls, baselines, num_resamples=options.bootstrap, seed=options.seed)
+    track = planned.answer_format.track
+    measured = measure(
+        truth, answers, controls, baselines, track=track, num_resamples=options.bootstrap, seed=options.seed
+    )
     return measured, answers
 
 
@@ -186,8 +189,6 @@ def describe_run(
     clips = sorted({tuple(entry.clip) for entry in predictions})
     return {
         "format_version": FORMAT_VERSION,
-        "track": planned.answer_format.track,
-        "fallback_of_failed_answers": FALLBACKS[planned.answer_format.track],
         "stamps": stamps,
         "model_card": {
             "name": planned.checkpoint.name,

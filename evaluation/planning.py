@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.answer_format import AnswerFormat
+from driving.ego_history import check_track, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.records import check_record, record_name
 from driving.row_choice import choose_evenly
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
-from evaluation.controls import parse_controls, plan_donors
+from evaluation.controls import alter_records, parse_controls, plan_donors
 from evaluation.predict import Job
 from evaluation.truth import TRUTH_NAME, Truth, TruthTable, read_truth
 
@@ -85,8 +86,8 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     stamps += (
         [] if checkpoint.preprocessing else ["no preprocessing stored with the model: the dataset's rate was used"]
     )
-    job = plan_job(options, records, truth)
-    if "wrong_clip" in parse_controls(options.controls) and "wrong_clip" not in job.controls:
+    job = plan_job(options, records, truth, answer_format)
+    if "wrong_clip" in parse_controls(options.controls, answer_format.track) and "wrong_clip" not in job.controls:
         stamps.append("all rows are of one clip: there is no wrong clip to show, and no interval over clips")
     plan = _describe(options, checkpoint, table, train_table, job) | {"device": device}
     answers = [str(record["conversations"][-1]["value"]) for record in records if is_record(record)]
@@ -132,11 +133,15 @@ def check_held_out(truth: Truth, path: Path, *, force: bool) -> list[str]:
     return [f"LEAKAGE: {len(trained)} of {len(truth)} rows are training rows of their dataset (--force)"]
 
 
-def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Truth) -> Job:
-    """Rows and controls to ask about; only rows with truth are worth a control."""
+def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Truth, answer_format: AnswerFormat) -> Job:
+    """Rows and controls to ask about; only rows with truth are worth a control.
+
+    Raises:
+        DrivingError: A control is unknown, or a prompt is not of the track that the answer format names.
+    """
     if options.batch_size < 1:
         raise DrivingError(f"--batch-size {options.batch_size} must be at least 1")
-    controls = parse_controls(options.controls)
+    controls = parse_controls(options.controls, answer_format.track)
     labelled = set(truth.ids.tolist())
     known = [record for record in records if record_name(record) in labelled]
     shown = [known[row] for row in choose_evenly(known, options.control_samples, options.seed)] if controls else []
@@ -144,6 +149,12 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
     if not donors:
         controls = tuple(name for name in controls if name != "wrong_clip")
     by_id = {record_name(record): record for record in known}
+    whole = {name: record for name, record in by_id.items() if is_record(record)}
+    for record in whole.values():
+        check_track(record, answer_format)
+    tellers = plan_donors(list(whole), [_group(row) for row in whole.values()], options.seed)
+    if not tellers:
+        controls = tuple(name for name in controls if name != "wrong_history")
     return Job(
         records=records,
         controls=controls,
@@ -151,6 +162,7 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
         donors={row: by_id[donor] for row, donor in donors.items()} if "wrong_clip" in controls else {},
         seed=options.seed,
         batch_size=options.batch_size,
+        altered={control: alter_records(control, whole, tellers, answer_format) for control in controls},
     )
 
 
@@ -175,7 +187,7 @@ def choose_answer_format(dataset: dict[str, Any], checkpoint: Checkpoint, option
     """The format that the rows ask for, which must be the one that the model was taught.
 
     Raises:
-        DrivingError: Neither the data nor the model says, or they disagree and `force` is off.
+        DrivingError: Neither the data nor the model says, they disagree and `force` is off, or are of two tracks.
     """
     asked = dataset.get("answer_format")
     taught = (checkpoint.preprocessing or {}).get("answer_format")
@@ -184,6 +196,10 @@ def choose_answer_format(dataset: dict[str, Any], checkpoint: Checkpoint, option
             f"neither {options.test_data.parent / DATASET_NAME} nor {checkpoint.name}/preprocessing.json says in which "
             "format answers are given; run convert_to_training_format.py again"
         )
+    if asked is not None and taught is not None:
+        other = explain_other_track(str(options.test_data), asked, checkpoint.name, taught)
+        if other:
+            raise DrivingError(f"{other}, whose scores are never mixed; evaluate on data of the model's own track")
     if asked is not None and taught is not None and asked != taught and not options.force:
         key = next(key for key in [*asked, *taught] if asked.get(key) != taught.get(key))
         raise DrivingError(

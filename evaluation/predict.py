@@ -20,7 +20,7 @@ from typing import Any
 from driving.errors import DrivingError
 from driving.ledger import Skip, dump_json, write_text
 from driving.records import check_record, record_name
-from evaluation.controls import alter_frames
+from evaluation.controls import HISTORY_CONTROLS, alter_frames
 from evaluation.engine import Engine
 
 Record = dict[str, Any]
@@ -61,6 +61,7 @@ class Job:
         controls: names of the controls.
         control_ids: rows that the controls are shown for.
         donors: for wrong_clip, the record whose frames a row is shown.
+        altered: for a control that changes the prompt, the record that is asked instead, by row id.
         seed: of shuffled frames.
         batch_size: rows asked at once.
     """
@@ -71,6 +72,7 @@ class Job:
     donors: dict[str, Record] = field(default_factory=dict)
     seed: int = 7
     batch_size: int = 16
+    altered: dict[str, dict[str, Record]] = field(default_factory=dict)
 
 
 def predict(job: Job, engine: Engine, folder: Path, *, show_progress: bool = True) -> None:
@@ -165,7 +167,8 @@ def _answer_batch(job: Job, engine: Engine, batch: list[Record], clips: dict[str
     lines += _ask(engine, PLAIN, [(record, clips[record_name(record)]) for record in good])
     for control in job.controls:
         rows = [record for record in good if record_name(record) in job.control_ids]
-        altered = [(record, _alter(job, control, record, clips)) for record in rows]
+        prompts = job.altered.get(control, {})
+        altered = [(prompts.get(record_name(record), record), _alter(job, control, record, clips)) for record in rows]
         for record, seen in altered:
             if isinstance(seen, DrivingError):
                 lines.append(_skip(record, f"control {control}", seen))
@@ -178,6 +181,8 @@ def _alter(job: Job, control: str, record: Record, clips: dict[str, Any]) -> lis
     name = record_name(record)
     if control == "wrong_clip":
         return clips[record_name(job.donors[name])]
+    if control in HISTORY_CONTROLS:
+        return clips[name]
     return [clip._replace(frames=alter_frames(control, clip.frames, name, job.seed)) for clip in clips[name]]
 
 

@@ -1,5 +1,8 @@
 """What each track is judged by. A model that is told how the car moved is held to more than one that only sees.
 
+What a model gains by *seeing* is over what it could say blindly: the training mean for video only, and CTRV where it
+was told the motion. What it gains by being *told* is over the training mean.
+
 The fallback of a failed answer never knows more than the model was given; the gate is the cheap answer that a model of
 this track must beat to be worth anything.
 """
@@ -16,6 +19,7 @@ from evaluation.baselines import Motion, ctrv
 from evaluation.truth import Truth
 
 FALLBACKS = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}
+REFERENCES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}  # what gains by seeing are over
 GATES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctra"}  # what --require-beat asks for where nobody names another
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.measure import FALLBACK
 from evaluation.report.page import format_estimate, render_figure, render_section, render_table
-from evaluation.report.sections import bar_of
+from evaluation.report.sections import NAMES, bar_of
 from evaluation.report.svg import bar_chart
 
 Metrics = dict[str, Any]
@@ -18,6 +18,8 @@ CONTROL_NAMES = {
     "mirror": "mirrored",
     "blank": "plain grey",
     "shuffled": "frames shuffled",
+    "no_history": "without ego history",
+    "wrong_history": "another clip's ego history",
 }
 
 
@@ -66,18 +68,23 @@ def explain_controls(metrics: Metrics) -> list[str]:
         ),
         "blank": ("With plain grey", "it needs the picture", "it hardly needs the picture"),
         "shuffled": ("With the frames in another order", "it uses their order", "it hardly uses their order"),
+        "no_history": ("Without the ego history", "it answers what it was told", "it hardly uses what it was told"),
+        "wrong_history": (
+            "With another clip's ego history",
+            "it answers what it was told",
+            "it hardly uses what it was told",
+        ),
     }
     for name, (done, seen, blind) in meanings.items():
         share = ground.get(name, {}).get("share_removed")
         if share is None:
             continue
+        over = NAMES[ground[name]["over"]]
         if share["value"] is None:
-            lines.append(f"{done}: there is no gain over the training mean to take away.")
+            lines.append(f"{done}: there is no gain over the {over} to take away.")
             continue
         meaning = seen if share["value"] >= 0.6 else blind if share["value"] < 0.3 else "it uses it in part"
-        lines.append(
-            f"{done}, {100 * share['value']:.0f} % of the speed gain over the training mean is gone: {meaning}."
-        )
+        lines.append(f"{done}, {100 * share['value']:.0f} % of the speed gain over the {over} is gone: {meaning}.")
     flipped = ground.get("mirror", {}).get("share_flipped")
     if flipped is not None and flipped["value"] is not None:
         lines.append(

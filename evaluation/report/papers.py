@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluation.report.page import format_number, render_facts, render_section
 
+_FALLBACKS = {"train_mean": "the training mean", "ctrv": "CTRV over the ego history as it was told"}
 Metrics = dict[str, Any]
 
 
@@ -47,7 +48,8 @@ def render_method(metrics: Metrics) -> str:
     text = (
         "Predicted speed and curvature are driven as exact circular arcs and compared with the recorded pose; speed "
         "and curvature are compared with the labels; a standing car's curvature is not judged. An answer that cannot "
-        "be read is scored as the training mean and counted. Intervals are percentile bootstrap over clips, "
+        f"be read is scored as {_FALLBACKS[metrics['fallback_of_failed_answers']]} and counted. Intervals are "
+        "percentile bootstrap over clips, "
         f"{options['bootstrap']:,} resamples. Decoding is greedy."
     )
     return render_section(

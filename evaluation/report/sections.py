@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
 from evaluation.measure import FALLBACK
 from evaluation.report.page import (
     format_estimate,
@@ -26,6 +27,12 @@ NAMES = {
     "ctrv": "CTRV",
     "ca_cc": "CA + CC",
     "label_floor": "label floor",
+}
+_SEEN = {
+    VIDEO_ONLY: "This model saw video only; baselines that know the past second's true speed are a reference from "
+    "above.",
+    EGO_HISTORY: "This model was told how the car moved in the past second, as the baselines of history are: those are "
+    "what it must beat.",
 }
 SHORT = {"velocity_mae_mps": "speed error", "curvature_mae_per_m": "curvature error", "ade_m": "ADE", "fde_m": "FDE"}
 SHOWN = {"velocity_mae_mps": 2, "curvature_mae_per_m": 4, "ade_m": 2, "fde_m": 2}
@@ -110,7 +117,7 @@ def render_baselines(metrics: Metrics) -> str:
         "Beside what costs nothing",
         f'<div class="charts">{"".join(figures)}</div>{render_table(head, rows)}'
         '<p class="note">Skill is 1 \u2212 error / error of the baseline: 0 is no better, 1 perfect, paired by clip. '
-        "This model saw video only; baselines that know the past second's true speed are a reference from above.</p>"
+        f"{_SEEN[metrics['track']]}</p>"
         f'<ul class="names note">{meanings}</ul>',
     )
 

@@ -71,6 +71,30 @@ def test_heading_rate_is_curvature_times_speed_also_in_reverse(speed, curvature)
     assert read.heading_rate_radps.mean() == pytest.approx(turned_rad, abs=1e-6)
 
 
+def turns_left_after(instant_us):
+    """Straight at 10 m/s, and from an instant on round a circle of 10 m."""
+    times_us = grid_us(rate_hz=200.0)
+    heading = 0.1 * 10.0 * np.maximum(times_us - instant_us, 0) / 1e6
+    way = np.minimum(times_us, instant_us) / 1e5
+    x, y = way + np.sin(heading) / 0.1, (1 - np.cos(heading)) / 0.1
+    zero = np.zeros(len(way))
+    velocity = 10.0 * np.stack([np.cos(heading), np.sin(heading), zero], axis=1)
+    return EgoMotion(times_us, np.stack([x, y, zero], axis=1), yaw_quaternion(heading), velocity)
+
+
+def test_what_is_observed_knows_nothing_of_a_turn_that_begins_when_the_clip_ends():
+    motion = turns_left_after(SECOND.stop_us)
+    read = sample_motion(motion, SECOND, MIDPOINTS, is_blind_after=True)
+    assert read.curvature_per_m == pytest.approx(0, abs=1e-9)
+    # The last midpoint is 16.7 ms before the turn, which +-50 ms would see.
+    assert sample_motion(motion, SECOND, MIDPOINTS).curvature_per_m[-1] > 0.02
+
+
+def test_a_circle_gives_back_its_curvature_also_to_one_who_does_not_look_ahead():
+    read = sample_motion(circle(8.0, 0.02), SECOND, MIDPOINTS, is_blind_after=True)
+    assert read.curvature_per_m == pytest.approx(0.02, abs=1e-6)
+
+
 def test_speed_is_seen_along_the_car_and_not_along_the_fixed_frame():
     motion = circle(8.0, 0.02, start_heading=np.pi / 2)  # drives along fixed y: its fixed x velocity is near zero
     assert sample_motion(motion, SECOND, MIDPOINTS).velocity_mps == pytest.approx(8.0, abs=1e-4)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driving.answer_format import AnswerFormat, parse_answer
+from driving.ego_history import check_track
 from driving.errors import AnswerError, DrivingError, RecordError
 from driving.executors import run_jobs
 from driving.ledger import MIN_BAD_TO_FAIL, Skip
@@ -57,6 +58,7 @@ class Inspection:
         repeated_ids: ids that more than one row carries.
         shared_groups: {"train and val": recordings that are in both}; only pairs that share any.
         num_decoded: rows that were decoded to the end.
+        track: what the model is given, "video only" or "video and ego history"; "" where there is no format.
     """
 
     num_by_name: dict[str, int]
@@ -68,6 +70,7 @@ class Inspection:
     repeated_ids: list[str] = field(default_factory=list)
     shared_groups: dict[str, list[str]] = field(default_factory=dict)
     num_decoded: int = 0
+    track: str = ""
 
     @property
     def num_rows(self) -> int:
@@ -157,7 +160,10 @@ class _Decode:
 
 
 def check_answers(rows: Rows) -> list[Skip] | None:
-    """Rows whose answers the dataset's own format cannot read back strictly; None where there is no format."""
+    """Rows whose answers, or ego motion in the prompt, the dataset's own format cannot read back strictly.
+
+    None where there is no format.
+    """
     if rows.answer_format is None:
         return None
     try:
@@ -170,12 +176,20 @@ def check_answers(rows: Rows) -> list[Skip] | None:
     for record, name in list_unique(rows):
         if name not in rows.names_with_format:
             continue
-        for text in (turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"):
-            reason = explain_answer(text, answer_format)
-            if reason:
-                bad.append(Skip(record_name(record), "answer", reason))
-                break
+        texts = [turn["value"] for turn in record["conversations"] if turn["from"] == "gpt"]
+        reasons = [explain_history(record, answer_format), *(explain_answer(text, answer_format) for text in texts)]
+        if any(reasons):
+            bad.append(Skip(record_name(record), "answer", next(filter(None, reasons))))
     return bad
+
+
+def explain_history(record: dict[str, Any], answer_format: AnswerFormat) -> str:
+    """Why a prompt does not tell the ego motion as its format says; "" where it does."""
+    try:
+        check_track(record, answer_format)
+    except RecordError as error:
+        return str(error)
+    return ""
 
 
 def explain_answer(text: str, answer_format: AnswerFormat) -> str:

@@ -26,6 +26,7 @@ def describe_inspection(inspection: Inspection) -> dict[str, Any]:
         "rows": inspection.num_rows,
         "rows_by_dataset": inspection.num_by_name,
         "groups": inspection.num_groups,
+        "track": inspection.track,
         "usable_rows": len(facts),
         "tokens": summarise([row.tokens for row in facts]),
         "visual_tokens": summarise([row.visual_tokens for row in facts]),
@@ -99,6 +100,8 @@ def format_inspection(inspection: Inspection) -> str:
     lines.append(
         f"             {facts['rows']:,} rows of {facts['groups']:,} recordings, {facts['usable_rows']:,} usable"
     )
+    if inspection.track:
+        lines.append(f"track        {inspection.track}")
     for clip in facts["clips"][:NUM_SIZES_SHOWN]:
         lines.append(
             f"clips        {clip['frames']} frames of {format_size(clip['shown'])} px, "

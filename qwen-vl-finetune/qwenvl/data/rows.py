@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from driving.ego_history import check_told, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.ledger import Skip
 from driving.records import record_name
@@ -90,6 +91,9 @@ def load_rows(
         rows.num_by_name[use.name] = rows.num_by_name.get(use.name, 0) + len(chosen)
         answer_format = read_answer_format(use.annotation_path.parent)
         if rows.answer_format and answer_format and rows.answer_format != answer_format:
+            other = explain_other_track(first_with_format, rows.answer_format, use.name, answer_format)
+            if other:
+                raise RecordError(f"{other}; train one model on each")
             raise RecordError(
                 f"{first_with_format} asks for answers as {rows.answer_format}, {use.name} as {answer_format}; a model "
                 "is taught one format: make both datasets with the same --answer-format, --fps and --duration"
@@ -111,7 +115,7 @@ def load_rows(
                 if settled is not None:
                     verdicts[index] = decided.get((use.name, index))
                 else:
-                    verdicts[index] = _judge(record, folders if check_files else None, use.name, index)
+                    verdicts[index] = _judge(record, folders if check_files else None, use.name, index, answer_format)
                 if verdicts[index] is not None:
                     rows.skips.append(verdicts[index])
             if verdicts[index] is None:
@@ -124,9 +128,13 @@ def load_rows(
     return rows
 
 
-def _judge(record: Record, folders: Sequence[Path] | None, name: str, index: int) -> Skip | None:
+def _judge(
+    record: Record, folders: Sequence[Path] | None, name: str, index: int, answer_format: dict[str, Any] | None
+) -> Skip | None:
     try:
         check_static(record, folders)
+        if answer_format:
+            check_told(record, is_told=bool(answer_format.get("history_pairs")))
     except DrivingError as error:
         return Skip(record_name(record), CHECK_STAGE, str(error), {"dataset": name, "row": index})
     return None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driving.answer_format import AnswerFormat
+from driving.ego_history import explain_other_track
 from driving.errors import DrivingError
 from driving.ledger import Skip
 from driving.row_choice import choose_evenly
@@ -76,6 +77,9 @@ def build_validation_set(
     uses = find_validation(training, plan.data.eval_dataset_use)
     rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir)
     if training_rows.answer_format and rows.answer_format and training_rows.answer_format != rows.answer_format:
+        other = explain_other_track("training", training_rows.answer_format, uses[0].name, rows.answer_format)
+        if other:
+            raise DrivingError(f"{other}; evaluate on rows of the track that is trained")
         raise DrivingError(
             f"{uses[0].name} asks for answers as {rows.answer_format}, the training rows as "
             f"{training_rows.answer_format}; make both with one ./convert_to_training_format.py"
