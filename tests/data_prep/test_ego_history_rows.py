@@ -1,6 +1,6 @@
 """`--ego-history`: the observed second in every question, and nothing filled in.
 
-    segments ──▶ dataset ──▶ training JSON
+segments ──▶ dataset ──▶ training JSON
 """
 
 from __future__ import annotations
