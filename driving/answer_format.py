@@ -203,6 +203,11 @@ def parse_answer(text: str, answer_format: AnswerFormat) -> Answer:
     return Answer("lenient", _read_pairs(cleaned, wanted, text))
 
 
+def count_pairs(text: str) -> int:
+    """How many (velocity, curvature) pairs a text holds, whatever stands around them."""
+    return sum(1 for _ in _PAIR.finditer(text[:MAX_ANSWER_CHARS].translate(_MINUS_SIGNS)))
+
+
 def _strict_pattern(answer_format: AnswerFormat) -> re.Pattern[str]:
     notation = answer_format.notation
     sign = "-?" if notation.is_signed else ""

@@ -11,6 +11,8 @@ import numpy as np
 MISS_RADII_M = (0.25, 0.5, 1.0, 2.0)
 SIGN_THRESHOLD_PER_M = 0.002  # below this a curve's side is not worth judging
 MOVING_MPS = 0.3
+# A usual car around its rear axle, for the corner distance: what of it stands before, behind and beside the axle.
+CAR_FRONT_M, CAR_REAR_M, CAR_HALF_WIDTH_M = 3.8, 1.0, 0.95
 # Beyond these a predicted value is held when it is scored, so that one absurd answer stays a finite, awful error.
 MAX_VELOCITY_MPS = 1000.0
 MAX_CURVATURE_PER_M = 10.0
@@ -37,6 +39,23 @@ def ade_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def fde_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(B,) displacement error at the end of the horizon."""
     return displacement_m(predicted, truth)[:, -1]
+
+
+def corner_distance_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(B,) mean distance between the four corners of the car as predicted and as recorded, over the horizon.
+
+    The car is one of usual size (4.8 m by 1.9 m): a turn of the nose counts, which the rear axle's path hides.
+    """
+    return np.linalg.norm(_corners(predicted[:, 1:]) - _corners(truth[:, 1:]), axis=-1).mean(axis=(1, 2))
+
+
+def _corners(poses: np.ndarray) -> np.ndarray:
+    """(B, T, 3) -> (B, T, 4, 2)."""
+    ahead = np.array([CAR_FRONT_M, CAR_FRONT_M, -CAR_REAR_M, -CAR_REAR_M])
+    left = np.array([CAR_HALF_WIDTH_M, -CAR_HALF_WIDTH_M, CAR_HALF_WIDTH_M, -CAR_HALF_WIDTH_M])
+    x, y, heading = poses[..., 0, None], poses[..., 1, None], poses[..., 2, None]
+    cosine, sine = np.cos(heading), np.sin(heading)
+    return np.stack([x + ahead * cosine - left * sine, y + ahead * sine + left * cosine], axis=-1)
 
 
 def longitudinal_lateral_m(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driving.answer_format import AnswerFormat, parse_answer
+from driving.answer_format import AnswerFormat, count_pairs, parse_answer
 from driving.errors import AnswerError
 from driving.metrics import hold_at_limits
 from driving.trajectory import Trajectory, repeat_to_rate
@@ -32,11 +32,13 @@ class Parsed:
         parsing: "strict", "lenient" or "failed".
         trajectory: what it says, None when failed.
         error: why it failed, else "".
+        count_error: pairs found less pairs asked for; 0 where it was read.
     """
 
     parsing: str
     trajectory: Trajectory | None
     error: str = ""
+    count_error: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def parse_text(text: str, answer_format: AnswerFormat) -> Parsed:
     try:
         answer = parse_answer(text, answer_format)
     except AnswerError as error:
-        return Parsed("failed", None, str(error))
+        return Parsed("failed", None, str(error), count_pairs(text) - answer_format.num_pairs)
     return Parsed(answer.parsing, answer.trajectory)
 
 
@@ -92,7 +94,7 @@ def channel_columns(answers: Answers) -> dict[str, np.ndarray]:
     """The text channel, one 0 / 1 value a row (and tokens): how well the model keeps to the format.
 
     `degenerate_rate` and `out_of_range_rate` are over parsed answers (NaN elsewhere): all pairs equal, or any value
-    that no car reaches.
+    that no car reaches. `count_error` is how many pairs an answer holds too many or too few.
     """
     kinds = np.array([answer.parsing for answer in answers.parsed], dtype=object)
     judged = [
@@ -109,6 +111,7 @@ def channel_columns(answers: Answers) -> dict[str, np.ndarray]:
         "cut_rate": answers.is_cut.astype(np.float64),
         "degenerate_rate": degenerate,
         "out_of_range_rate": out_of_range,
+        "count_error": np.array([abs(answer.count_error) for answer in answers.parsed], dtype=np.float64),
         "mean_tokens": answers.num_tokens,
     }
 

@@ -15,10 +15,10 @@ import numpy as np
 from driving.answer_format import AnswerFormat, format_answer, parse_answer
 from driving.metrics import MOVING_MPS
 from driving.trajectory import Trajectory, repeat_to_rate
+from evaluation.fitted import Motion, predict_fitted
 from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
-Motion = tuple[np.ndarray, np.ndarray]
 CTRV_WINDOW_S = 0.2
 SLOPE_WINDOW_S = 0.5
 DESCRIPTIONS = {
@@ -29,9 +29,15 @@ DESCRIPTIONS = {
     "constant_velocity": "the last observed speed, straight on",
     "ctrv": "constant turn rate and velocity: their means over the last 0.2 s seen",
     "ca_cc": "constant acceleration (fitted over the last 0.5 s seen) and constant curvature",
+    "ctra": "constant turn rate (mean over the last 0.2 s seen) and acceleration (fitted over the last 0.5 s seen)",
+    "speed_bin_mean": "the mean training answer of rows that were last seen at the same speed, in bins of 2 m/s",
+    "ridge": "ridge regression of the training answers on the observed second",
+    "ego_mlp": "a small network fitted to the training answers, which sees the observed second and no pixel",
+    "representation_floor": "the true speed and curvature driven as arcs: what the recorded path loses as such pairs",
     "label_floor": "the truth written in the answer format and read back: no answer can do better",
 }
-NEEDS_HISTORY = ("last_value", "constant_velocity", "ctrv", "ca_cc")
+NEEDS_HISTORY = ("last_value", "constant_velocity", "ctrv", "ca_cc", "ctra", "speed_bin_mean", "ridge", "ego_mlp")
+FLOORS = ("representation_floor", "label_floor")  # know the truth: bounds from below, not to be beaten
 
 
 def predict_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
@@ -46,9 +52,12 @@ def predict_baselines(truth: Truth, train_labels: TrainLabels, answer_format: An
             "constant_velocity": constant_velocity,
             "ctrv": ctrv,
             "ca_cc": constant_acceleration_and_curvature,
+            "ctra": ctra,
         }
         for name, predict in history.items():
             motions[name] = predict(truth.observed, truth.interval_s, truth.num_samples)
+        motions |= predict_fitted(truth.observed, truth.num_samples, train_labels.motion)
+    motions["representation_floor"] = truth.velocity_mps, truth.curvature_per_m
     motions["label_floor"] = label_floor(truth, answer_format)
     return motions
 
@@ -88,8 +97,23 @@ def ctrv(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
     return _hold(velocity, num_samples), _hold(curvature, num_samples)
 
 
+def ctra(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
+    """Constant turn rate and acceleration; a braking car stops, and a standing car does not turn."""
+    velocity = constant_acceleration(observed, interval_s, num_samples)
+    last = observed[:, -max(1, round(CTRV_WINDOW_S / interval_s)) :]
+    turn_rate_radps = (last[..., 0] * last[..., 1]).mean(axis=1)[:, None]
+    is_moving = np.abs(velocity) >= MOVING_MPS
+    return velocity, np.where(is_moving, turn_rate_radps / np.where(is_moving, velocity, 1.0), 0.0)
+
+
 def constant_acceleration_and_curvature(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:
-    """The least-squares slope of the last 0.5 s drawn on from the last speed; a braking car stops, never reverses."""
+    """Constant acceleration, and the last observed curvature held."""
+    velocity = constant_acceleration(observed, interval_s, num_samples)
+    return velocity, _hold(observed[:, -1, 1], num_samples)
+
+
+def constant_acceleration(observed: np.ndarray, interval_s: float, num_samples: int) -> np.ndarray:
+    """(B, T): the least-squares slope of the last 0.5 s drawn on from the last speed; a braking car stops there."""
     last = observed[:, -max(2, round(SLOPE_WINDOW_S / interval_s)) :, 0]
     times_s = (np.arange(last.shape[1]) - (last.shape[1] - 1) / 2) * interval_s
     spread = float((times_s**2).sum())
@@ -97,7 +121,7 @@ def constant_acceleration_and_curvature(observed: np.ndarray, interval_s: float,
     start = observed[:, -1, 0]
     velocity = start[:, None] + slope_mps2[:, None] * (np.arange(num_samples) + 1) * interval_s
     has_stopped = np.sign(velocity) * np.sign(start)[:, None] < 0
-    return np.where(has_stopped, 0.0, velocity), _hold(observed[:, -1, 1], num_samples)
+    return np.where(has_stopped, 0.0, velocity)
 
 
 def label_floor(truth: Truth, answer_format: AnswerFormat) -> Motion:

@@ -22,6 +22,7 @@ from driving.ledger import MAX_BAD_FRACTION, claim_output
 from driving.option_values import parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.engine import Engine
+from evaluation.skill import GATE_FAILED, judge_gate, parse_gate
 
 if TYPE_CHECKING:
     from evaluation.planning import Run
@@ -88,6 +89,12 @@ class EvaluateOptions:
         help="evaluate although test recordings were trained on (stamped), or prompt or base model are not those of "
         "training",
     )
+    require_beat: str = option(
+        "",
+        parse=parse_gate,
+        help="end with exit code 3 unless the whole interval of ADE lies below this baseline's; auto: train_mean for "
+        "video only, ctra where the model is told its past; empty: never",
+    )
     rescore: bool = option(False, help="score the stored predictions again and write the report again; ask nothing")
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
 
@@ -95,8 +102,12 @@ class EvaluateOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line in, exit code out."""
     options = parse_options(EvaluateOptions, argv)
-    print(run(options)["message"])
-    return 0
+    metrics = run(options)
+    print(metrics["message"])
+    if not options.require_beat:
+        return 0
+    print(metrics["gate"]["sentence"])
+    return 0 if metrics["gate"]["holds"] else GATE_FAILED
 
 
 def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> dict[str, Any]:
@@ -117,6 +128,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     with claim_output(options.output_dir, planned.plan, overwrite=overwrite, reads=_list_reads(options)) as output:
         if output.is_complete and not options.rescore:
             metrics = read_metrics(output.folder)
+            metrics["gate"] = judge_gate(metrics, options.require_beat)
             return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
         timing = output.manifest.get("summary", {}).get("timing", {})
         if not has_answers(output.folder):

@@ -13,18 +13,20 @@ import numpy as np
 from driving.answer_format import VIDEO_ONLY, AnswerFormat
 from evaluation import grounding as ground
 from evaluation.answers import Answers, channel_columns
-from evaluation.baselines import DESCRIPTIONS, NEEDS_HISTORY, Motion, predict_baselines
+from evaluation.baselines import DESCRIPTIONS, FLOORS, NEEDS_HISTORY, Motion, predict_baselines
+from evaluation.comfort import measure_feasibility
 from evaluation.controls import HISTORY_CONTROLS
+from evaluation.horizons import measure_horizons
 from evaluation.score import (
     Columns,
     ade_with_failures_at_p95,
-    gains,
     l2_protocols,
     score_rows,
     summarise,
 )
+from evaluation.skill import choose_best, compare, win_rates
 from evaluation.statistics import Bootstrap
-from evaluation.strata import assign_strata
+from evaluation.strata_scores import measure_strata
 from evaluation.tracks import FALLBACKS, REFERENCES
 from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
@@ -74,8 +76,9 @@ def measure(
     """Score the model, each baseline and each control on the same rows, with paired clip-clustered intervals."""
     bootstrap = Bootstrap(truth.groups, num_resamples, seed)
     model: Motion = (answers.velocity_mps, answers.curvature_per_m)
-    columns = {"model": score_rows(model, truth)}
-    columns |= {name: score_rows(motion, truth) for name, motion in baselines.items()}
+    motions = {"model": model, **baselines}
+    columns = {name: score_rows(motion, truth) for name, motion in motions.items()}
+    bootstrap.prepare(column for found in columns.values() for column in found.values())
     metrics: dict[str, Any] = {
         "rows": {"num_scored": len(truth), "num_clips": bootstrap.num_clusters, "num_samples": truth.num_samples},
         "horizon_s": truth.num_samples * truth.interval_s,
@@ -84,6 +87,8 @@ def measure(
         "parsing": _measure_parsing(answers, baselines, bootstrap),
         "model": summarise(columns["model"], bootstrap),
         "l2_protocols_m": l2_protocols(model, truth),
+        "horizons": measure_horizons(motions, truth, bootstrap),
+        "feasibility": measure_feasibility(motions, answers.is_parsed, truth, bootstrap),
     }
     worst = ade_with_failures_at_p95(columns["model"], answers.is_parsed, bootstrap)
     metrics["model"]["ade_failures_at_p95_m"] = worst.to_json()
@@ -95,17 +100,26 @@ def measure(
         }
         for name in baselines
     }
-    metrics["skill"] = {
-        name: gains(columns["model"], columns[name], bootstrap, SKILL_METRICS)
-        for name in baselines
-        if name != "label_floor"
-    }
-    metrics["strata"] = measure_strata(truth, columns, num_resamples, seed)
-    metrics["controls"] = {
-        name: _measure_control(control, truth, num_resamples, seed) for name, control in controls.items()
-    }
-    metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, (num_resamples, seed), track)
+    metrics |= _measure_skill(columns, [name for name in baselines if name not in FLOORS], bootstrap, track)
+    metrics["strata"] = measure_strata(truth, columns, bootstrap, SKILL_METRICS, FALLBACK)
+    metrics["controls"] = {name: _measure_control(control, truth, bootstrap) for name, control in controls.items()}
+    metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, track)
     return Measured(metrics, columns, baselines)
+
+
+def _measure_skill(columns: dict[str, Columns], names: list[str], bootstrap: Bootstrap, track: str) -> dict[str, Any]:
+    """The model against each baseline that may be beaten, and which of them is best: of all, and of those that know
+    no more than a model of this track is told."""
+    ours = columns["model"]
+    fair = [name for name in names if track != VIDEO_ONLY or name not in NEEDS_HISTORY]
+    return {
+        "skill": {name: compare(ours, columns[name], bootstrap, SKILL_METRICS) for name in names},
+        "win_rate": {name: win_rates(ours, columns[name], bootstrap, SKILL_METRICS) for name in names},
+        "best_baseline": {
+            metric: {"fair": choose_best(columns, fair, metric), "any": choose_best(columns, names, metric)}
+            for metric in SKILL_METRICS
+        },
+    }
 
 
 def build_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
@@ -124,37 +138,8 @@ def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: 
     return rates
 
 
-def measure_strata(truth: Truth, columns: dict[str, Columns], num_resamples: int, seed: int) -> dict[str, Any]:
-    """Errors of the model and of the training mean in each bin, and the plain mean over bins that hold rows."""
-    result: dict[str, Any] = {}
-    for axis, (names, bins) in assign_strata(truth).items():
-        filled = {name: np.flatnonzero(bins == index) for index, name in enumerate(names) if (bins == index).any()}
-        entries = {name: _measure_bin(truth, columns, rows, num_resamples, seed) for name, rows in filled.items()}
-        result[axis] = {"bins": entries, "macro": {who: _macro(entries, who) for who in ("model", FALLBACK)}}
-    return result
-
-
-def _measure_bin(
-    truth: Truth, columns: dict[str, Columns], rows: np.ndarray, num_resamples: int, seed: int
-) -> dict[str, Any]:
-    bootstrap = Bootstrap(truth.groups[rows], num_resamples, seed)
-    entry: dict[str, Any] = {"num_rows": len(rows), "num_clips": bootstrap.num_clusters}
-    for who in ("model", FALLBACK):
-        entry[who] = {name: bootstrap.mean(columns[who][name][rows]).to_json() for name in SKILL_METRICS}
-    return entry
-
-
-def _macro(entries: dict[str, Any], who: str) -> dict[str, float | None]:
-    macro: dict[str, float | None] = {}
-    for name in SKILL_METRICS:
-        values = [entry[who][name]["value"] for entry in entries.values() if entry[who][name]["value"] is not None]
-        macro[name] = float(np.mean(values)) if values else None
-    return macro
-
-
-def _measure_control(control: ControlAnswers, truth: Truth, num_resamples: int, seed: int) -> dict[str, Any]:
-    part = truth.take(control.rows)
-    bootstrap = Bootstrap(part.groups, num_resamples, seed)
+def _measure_control(control: ControlAnswers, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
+    part, bootstrap = truth.take(control.rows), bootstrap.part(control.rows)
     columns = score_rows((control.answers.velocity_mps, control.answers.curvature_per_m), part)
     failed = 1 - control.answers.is_parsed.astype(np.float64)
     scores = {name: bootstrap.mean(columns[name]).to_json() for name in SKILL_METRICS}
@@ -168,7 +153,6 @@ def measure_grounding(
     columns: dict[str, Columns],
     controls: dict[str, ControlAnswers],
     bootstrap: Bootstrap,
-    draws: tuple[int, int],
     track: str = VIDEO_ONLY,
 ) -> dict[str, Any]:
     """Gains over what a blind model of this track could say, what each control leaves of them, and what follows.
@@ -183,7 +167,7 @@ def measure_grounding(
     }
     for name, control in controls.items():
         part = truth.take(control.rows)
-        clustered = Bootstrap(part.groups, *draws)
+        clustered = bootstrap.part(control.rows)
         if name == "mirror":
             result[name] = {"share_flipped": _share_flipped(truth, answers, control, clustered)}
             continue

@@ -35,6 +35,7 @@ from evaluation.answers import Answers, parse_text, read_answers
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME, PLAIN, Prediction
+from evaluation.skill import judge_gate
 from evaluation.tracks import build_fallback
 from evaluation.truth import Truth
 
@@ -47,7 +48,7 @@ METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 RUN_NAME = "run.json"
 ANSWER_FILES = (LEDGER_NAME, PREDICTIONS_NAME, CONTROLS_NAME, RUN_NAME)
-_HOW_NOT_WHAT = ("rescore", "overwrite_output")
+_HOW_NOT_WHAT = ("rescore", "overwrite_output", "require_beat")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "av")
 
 
@@ -132,6 +133,7 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
         },
         **describe_run(planned, truth, facts, list(predictions.values()), options),
     }
+    metrics["gate"] = judge_gate(metrics, options.require_beat)
     write_json(folder / METRICS_NAME, metrics)
     write_report(folder / REPORT_NAME, metrics, measured, truth, answers, predictions, planned)
     output.finish({"timing": timing, "num_scored": len(truth)}, (*ANSWER_FILES, METRICS_NAME, REPORT_NAME))

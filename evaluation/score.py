@@ -9,7 +9,6 @@ B = rows, T = label samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,8 @@ from evaluation.truth import Truth
 
 Columns = dict[str, np.ndarray]  # name -> (B,) one error a row; NaN where there is nothing to judge
 FAST_MPS = 2.0
-L2_HORIZONS_S = (0.5, 1.0, 2.0, 3.0, 5.0)
+KMPH = 3.6  # of one metre per second
+L2_HORIZONS_S = (0.5, 1.0, 2.0, 3.0, 5.0, 6.4)
 PERCENTILES = (50, 95, 99)
 
 
@@ -40,6 +40,8 @@ class Metric:
 
 METRICS = {
     "velocity_mae_mps": Metric("speed error, mean absolute", "m/s"),
+    "velocity_mae_kmph": Metric("speed error, mean absolute", "km/h"),
+    "velocity_mse_m2ps2": Metric("speed error squared, mean (comma speed challenge: good under 10)", "m²/s²"),
     "velocity_rmse_mps": Metric("speed error, root mean square", "m/s", is_root=True),
     "velocity_bias_mps": Metric("speed bias (positive = too fast)", "m/s"),
     "velocity_relative": Metric("speed error relative to speeds over 2 m/s", "", is_share=True),
@@ -56,6 +58,7 @@ METRICS = {
     "longitudinal_m": Metric("final error along the road, absolute", "m"),
     "lateral_m": Metric("final error across the road, absolute", "m"),
     "heading_error_rad": Metric("final heading error", "rad"),
+    "corner_m": Metric("distance of the car's corners, average", "m"),
 } | {
     f"miss_rate_{radius:g}m": Metric(f"ends over {radius:g} m away", "", is_share=True)
     for radius in metrics.MISS_RADII_M
@@ -77,9 +80,12 @@ def _score_labels(motion: Motion, truth: Truth) -> Columns:
     relative = (velocity - true_v) / np.where(fast > 0, true_v, 1.0)
     side = metrics.sign_is_right(curvature, true_k)
     zero = np.zeros_like(true_v)
+    absolute, squared = metrics.mean_absolute(velocity, true_v), ((velocity - true_v) ** 2).mean(axis=1)
     return {
-        "velocity_mae_mps": metrics.mean_absolute(velocity, true_v),
-        "velocity_rmse_mps": ((velocity - true_v) ** 2).mean(axis=1),
+        "velocity_mae_mps": absolute,
+        "velocity_mae_kmph": KMPH * absolute,
+        "velocity_mse_m2ps2": squared,
+        "velocity_rmse_mps": squared,
         "velocity_bias_mps": (velocity - true_v).mean(axis=1),
         "velocity_relative": metrics.mean_absolute(relative, zero, fast),
         "curvature_mae_per_m": metrics.mean_absolute(curvature, true_k, moving),
@@ -101,6 +107,7 @@ def _score_poses(poses: np.ndarray, truth: Truth) -> Columns:
         "longitudinal_m": np.abs(ahead),
         "lateral_m": np.abs(aside),
         "heading_error_rad": metrics.heading_error_rad(poses, truth.poses),
+        "corner_m": metrics.corner_distance_m(poses, truth.poses),
     }
 
 
@@ -143,8 +150,3 @@ def ade_with_failures_at_p95(columns: Columns, is_parsed: np.ndarray, bootstrap:
     if not len(judged):
         return bootstrap.mean(ade)
     return bootstrap.mean(np.where(is_parsed, ade, np.maximum(ade, np.percentile(judged, 95))))
-
-
-def gains(model: Columns, reference: Columns, bootstrap: Bootstrap, names: Sequence[str]) -> dict[str, Any]:
-    """Skill 1 - error / reference error of these metrics, paired."""
-    return {name: bootstrap.gain(model[name], reference[name]).to_json() for name in names}

@@ -14,6 +14,22 @@ MAX_MEDIAN_ROWS = (
 )
 
 
+MAX_FIT_ROWS = 20_000  # rows that fitted baselines learn from; 20 MB at 30 samples
+
+
+@dataclass(frozen=True)
+class TrainMotion:
+    """What training cars did before and in the second asked for: all that a fit that never looks may learn from.
+
+    Attributes:
+        observed: (n, T', 2) float64 speed and curvature.
+        targets: (n, T, 2) float64.
+    """
+
+    observed: np.ndarray
+    targets: np.ndarray
+
+
 @dataclass(frozen=True)
 class TrainLabels:
     """Averages over the training rows.
@@ -22,11 +38,13 @@ class TrainLabels:
         mean: (T, 2) float64 speed and curvature, over all rows.
         median: (T, 2) float64, over all rows up to MAX_MEDIAN_ROWS, beyond that over as many, evenly chosen.
         num_rows: N.
+        motion: of up to MAX_FIT_ROWS rows, evenly chosen; None where none holds an observed second.
     """
 
     mean: np.ndarray
     median: np.ndarray
     num_rows: int
+    motion: TrainMotion | None = None
 
     @classmethod
     def from_batches(

@@ -8,6 +8,7 @@ B = rows, T = label samples of one answer (frame rate x horizon).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from driving.errors import DrivingError
-from evaluation.train_labels import TrainLabels
+from evaluation.train_labels import MAX_FIT_ROWS, TrainLabels, TrainMotion
 
 TRUTH_NAME = "truth.parquet"
 _NEEDED = ("id", "group", "split", "targets", "observed", "future_pose")
-_SHOWN = ("split", "source", "country", "hour", "platform", "clip_uuid", "start_second")
+_SHOWN = ("split", "source", "country", "hour", "platform", "weather", "clip_uuid", "start_second")
 
 
 @dataclass(frozen=True)
@@ -129,18 +130,13 @@ class TruthTable:
         return pa.concat_tables(pieces) if pieces else self._read_schema().empty_table().select(self.columns)
 
     def train_labels(self) -> TrainLabels:
-        """What the labels of the training rows are on average.
+        """What the labels of the training rows are on average, and the motion of a part of them.
 
         Raises:
             DrivingError: There are none, so there is no training mean to compare with.
         """
-        import pyarrow.compute as pc
-
-        def is_train(splits: Any) -> Any:
-            return pc.equal(splits, "train")
-
-        num_rows = sum(table.num_rows for table in self._iter_groups("split", is_train, ("split",)))
-        tables = self._iter_groups("split", is_train, ("split", "targets"))
+        num_rows = sum(table.num_rows for table in self._iter_groups("split", _is_train, ("split",)))
+        tables = self._iter_groups("split", _is_train, ("split", "targets"))
         labelled = (table["targets"].drop_null() for table in tables)
         where = f"targets in {self.path}"
         labels = TrainLabels.from_batches(
@@ -151,7 +147,24 @@ class TruthTable:
                 f"{self.path} holds no row of the train split, so the mean answer of the training data is unknown; "
                 "pass --train-truth with the truth.parquet of the data the model was trained on"
             )
-        return labels
+        return dataclasses.replace(labels, motion=self._read_train_motion(num_rows))
+
+    def _read_train_motion(self, num_rows: int) -> TrainMotion | None:
+        """Every so manieth training row that holds both its seconds."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        step = max(1, -(-num_rows // MAX_FIT_ROWS))
+        pieces, num_seen = [], 0
+        for table in self._iter_groups("split", _is_train, ("split", "observed", "targets")):
+            whole = table.filter(pc.and_(pc.is_valid(table["observed"]), pc.is_valid(table["targets"])))
+            pieces.append(whole.take(pa.array(range(-num_seen % step, whole.num_rows, step), pa.int64())))
+            num_seen += whole.num_rows
+        if not num_seen:
+            return None
+        chosen = pa.concat_tables(pieces)
+        observed = _even_rows(chosen["observed"], 2, f"observed in {self.path}")
+        return TrainMotion(observed, _even_rows(chosen["targets"], 2, f"targets in {self.path}"))
 
     def group_counts(self) -> dict[str, dict[str, int]]:
         """Rows and groups of each split, for the data card."""
@@ -213,6 +226,12 @@ def read_truth(path: Path, duration_s: float) -> TruthTable:
             f"{path} has no column {', '.join(missing)}; run convert_to_training_format.py again to write it"
         )
     return TruthTable(path, tuple(name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names), duration_s)
+
+
+def _is_train(splits: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.equal(splits, "train")
 
 
 def _unreadable(path: Path, error: Exception) -> DrivingError:

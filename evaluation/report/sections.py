@@ -26,6 +26,11 @@ NAMES = {
     "constant_velocity": "constant velocity",
     "ctrv": "CTRV",
     "ca_cc": "CA + CC",
+    "ctra": "CTRA",
+    "speed_bin_mean": "mean of its speed bin",
+    "ridge": "ridge on the past second",
+    "ego_mlp": "ego network",
+    "representation_floor": "representation floor",
     "label_floor": "label floor",
 }
 _SEEN = {

@@ -104,4 +104,4 @@ def test_without_an_observed_second_the_history_baselines_are_left_out(drive):
     truth = dataclasses.replace(drive([(8.0, 0.0)]), observed=None)
     labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 1)
     names = list(predict_baselines(truth, labels, AnswerFormat(num_pairs=10, fps=10.0)))
-    assert names == ["train_mean", "train_median", "label_floor"]
+    assert names == ["train_mean", "train_median", "representation_floor", "label_floor"]
