@@ -58,14 +58,14 @@ def load_for_inference(
     folder = Path(path)
     is_adapter = (folder / "adapter_config.json").exists()
     if is_adapter:
-        base = _find_base(folder, base_model, other_base)
+        base = find_base(folder, base_model, other_base)
         model = load_adapter(_load_base(base, attention, device), folder)
     else:
         model = load_model(path, attention=attention, dtype=inference_dtype(device))
     speed_up_vision(model)
     model.to(device).eval()
     model.config.use_cache = True
-    if _has_processor(folder) or not is_adapter:
+    if has_processor(folder) or not is_adapter:
         processor = load_processor(path)
     else:
         processor = load_processor(base.path, commit=base.commit)
@@ -75,7 +75,7 @@ def load_for_inference(
     return model, processor, preprocessing
 
 
-def _find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseModel:
+def find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseModel:
     """The base model of an adapter, in the form that it was trained in.
 
     Raises:
@@ -137,7 +137,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
     return model
 
 
-def _has_processor(folder: Path) -> bool:
+def has_processor(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json"))
 
 

@@ -98,3 +98,13 @@ def cast_unquantised(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+
+
+def copy_dequantised(quantised: nn.Module, plain: nn.Module) -> None:
+    """Give the plain model the weights that the 4-bit one computes with: its own were rounded away in quantising."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    for name in list_quantised(quantised):
+        weight = quantised.get_submodule(name).weight
+        target = plain.get_submodule(name).weight
+        target.data.copy_(dequantize_4bit(weight.data, weight.quant_state).to(target.device))
