@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.measure import FALLBACK
 from evaluation.report.page import format_estimate, render_figure, render_section, render_table
-from evaluation.report.sections import NAMES, bar_of
+from evaluation.report.sections import bar_of
 from evaluation.report.svg import bar_chart
 
 Metrics = dict[str, Any]
@@ -21,6 +21,7 @@ CONTROL_NAMES = {
     "no_history": "without ego history",
     "wrong_history": "another clip's ego history",
 }
+_OVER = {"train_mean": "the training mean", "ctrv": "CTRV"}
 
 
 def render_grounding(metrics: Metrics) -> str:
@@ -79,12 +80,12 @@ def explain_controls(metrics: Metrics) -> list[str]:
         share = ground.get(name, {}).get("share_removed")
         if share is None:
             continue
-        over = NAMES[ground[name]["over"]]
+        over = _OVER[ground[name].get("over", FALLBACK)]
         if share["value"] is None:
-            lines.append(f"{done}: there is no gain over the {over} to take away.")
+            lines.append(f"{done}: there is no gain over {over} to take away.")
             continue
         meaning = seen if share["value"] >= 0.6 else blind if share["value"] < 0.3 else "it uses it in part"
-        lines.append(f"{done}, {100 * share['value']:.0f} % of the speed gain over the {over} is gone: {meaning}.")
+        lines.append(f"{done}, {100 * share['value']:.0f} % of the speed gain over {over} is gone: {meaning}.")
     flipped = ground.get("mirror", {}).get("share_flipped")
     if flipped is not None and flipped["value"] is not None:
         lines.append(

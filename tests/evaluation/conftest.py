@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat, format_answer
+from driving.ego_history import build_question
 from driving.errors import VideoError
 from driving.trajectory import Trajectory
 from evaluation.truth import Truth
@@ -60,13 +61,15 @@ def drive() -> Callable[..., Truth]:
 
 @dataclass
 class Row:
-    """One row of the small dataset; `answer` is the text of its gpt turn."""
+    """One row of the small dataset; `answer` is the text of its gpt turn, `observed` the clip's own motion if not the
+    same as what comes after."""
 
     id: str
     group: str
     split: str
     motion: tuple[float, float]
     answer: str = ""
+    observed: tuple[float, float] | None = None
 
 
 @dataclass
@@ -99,7 +102,7 @@ class SmallDataset:
                 "group": row.group,
                 "video": f"videos/{row.id}.mp4",
                 "conversations": [
-                    {"from": "human", "value": f"<video>\n{self.answer_format.question}"},
+                    {"from": "human", "value": f"<video>\n{self.question(row)}"},
                     {"from": "gpt", "value": row.answer},
                 ],
             }
@@ -112,7 +115,7 @@ class SmallDataset:
             "group": [row.group for row in self.rows],
             "split": [row.split for row in self.rows],
             "targets": [[list(row.motion)] * NUM_SAMPLES for row in self.rows],
-            "observed": [[list(row.motion)] * NUM_SAMPLES for row in self.rows],
+            "observed": [[list(row.observed or row.motion)] * NUM_SAMPLES for row in self.rows],
             "future_pose": [arc(*row.motion, times).tolist() for row in self.rows],
             "source": ["physical_ai"] * len(self.rows),
         }
@@ -125,6 +128,9 @@ class SmallDataset:
             json.dumps({"video_fps": 10.0, "answer_format": self.answer_format.to_json()})
         )
         (self.model / "training_groups.json").write_text(json.dumps(["train0", "train1"]))
+
+    def question(self, row: Row) -> str:
+        return build_question(self.answer_format, Trajectory.from_pairs([row.observed or row.motion] * NUM_SAMPLES))
 
     def format(self, velocity_mps: float, curvature_per_m: float) -> str:
         motion = Trajectory(np.full(NUM_SAMPLES, velocity_mps), np.full(NUM_SAMPLES, curvature_per_m))

@@ -210,6 +210,26 @@ def test_answers_in_the_datasets_format_are_fine(check, with_format):
     assert code == 0 and report["answers_not_in_format"] == 0 and "answers      all in the dataset's format" in out
 
 
+def test_the_track_of_the_rows_is_said(check, with_format):
+    path = write_rows(with_format, *[{"conversations": answer("[(1.0, 0.0001), (2.0, -0.0001)]")}] * 10)
+    _, out, report, _ = check("--dataset-use", str(path), "--samples", "0")
+    assert report["track"] == "video only" and "track        video only\n" in out
+
+
+def test_ego_motion_in_the_prompt_that_the_format_cannot_read_is_refused(check, with_format):
+    (with_format / "dataset.json").write_text(
+        json.dumps({"answer_format": {"name": "signed", "num_pairs": 2, "fps": 10.0, "history_pairs": 2}})
+    )
+    told = "<video>\nEgo motion during this clip, 2 pairs, oldest first: [(1.0, 0.0001), (1.0, {})]\nWhere to?"
+    text = "[(1.0, 0.0001), (2.0, -0.0001)]"
+    good = {"conversations": answer(text, told.format("0.0001"))}
+    short = {"conversations": answer(text, told.format("0.1"))}
+    path = write_rows(with_format, *[short] * 4, *[good] * 6)
+    code, out, report, err = check("--dataset-use", str(path))
+    assert code == 1 and report["answers_not_in_format"] == 4 and report["track"] == "video and ego history"
+    assert "clip00_seg_00: the ego motion in the prompt cannot be read: the ego motion in the prompt is not" in out
+
+
 def test_a_dataset_without_format_is_said_to_have_none(check, training_json):
     _, out, report, _ = check("--dataset-use", str(training_json))
     assert report["answers_not_in_format"] is None and "answers      the dataset names no answer format" in out

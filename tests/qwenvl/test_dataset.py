@@ -11,7 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from driving.answer_format import AnswerFormat  # noqa: E402
+from driving.ego_history import build_question, remove_history  # noqa: E402
 from driving.errors import RecordError, VideoError  # noqa: E402
+from driving.trajectory import Trajectory  # noqa: E402
 from qwenvl.data.dataset import BadSample, DrivingDataset, build_inputs, find_media, read_clips, read_records  # noqa: E402
 from qwenvl.data.frame_cache import Clip, FrameCache  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
@@ -282,6 +285,49 @@ def test_datasets_of_two_answer_formats_are_refused_by_name(draw, tmp_path):
     with pytest.raises(RecordError, match=r"ten asks for answers as .*10.*, thirty as .*30"):
         load_rows(uses, seed=1)
     assert load_rows([uses[0], uses[0]], seed=1).answer_format == {"num_pairs": 10}
+
+
+@pytest.fixture
+def two_tracks(draw, tmp_path) -> dict[str, DatasetUse]:
+    """The same clip asked about with and without its ego history."""
+    uses = {}
+    for name, pairs in (("silent", 0), ("told", 1)):
+        draw(tmp_path / name / "a.mp4", 4, 64, 96, shade=20)
+        answer_format = AnswerFormat(num_pairs=1, fps=10.0, history_pairs=pairs)
+        question = build_question(answer_format, Trajectory.from_pairs([[8.0, 0.01]]))
+        turns = [{"from": "human", "value": f"<video>\n{question}"}, {"from": "gpt", "value": "[(8.1, 0.0100)]"}]
+        (tmp_path / name / "train.json").write_text(json.dumps([{**row("a.mp4"), "conversations": turns}]))
+        (tmp_path / name / "dataset.json").write_text(json.dumps({"answer_format": answer_format.to_json()}))
+        uses[name] = DatasetUse(name, tmp_path / name / "train.json", Path(""))
+    return uses
+
+
+def test_datasets_of_two_tracks_are_not_trained_on_together(two_tracks):
+    with pytest.raises(RecordError, match="told tells the ego motion .*, silent does not: these are two tracks; train"):
+        load_rows(list(two_tracks.values()), seed=1)
+
+
+def test_a_run_knows_its_track_by_the_answer_format(two_tracks):
+    assert load_rows([two_tracks["told"]], seed=1).answer_format["history_pairs"] == 1
+    assert "history_pairs" not in load_rows([two_tracks["silent"]], seed=1).answer_format
+
+
+def test_a_row_of_the_other_track_is_not_trained_on(two_tracks):
+    path = two_tracks["told"].annotation_path
+    (good,) = json.loads(path.read_text())
+    stray = {**remove_history(good), "id": "stray"}
+    path.write_text(json.dumps([good, stray]))
+    rows = load_rows([two_tracks["told"]], seed=1)
+    assert len(rows.records) == 1
+    assert [skip.id for skip in rows.skips] == ["stray"]
+    assert "its prompt does not tell the ego motion" in rows.skips[0].reason
+
+
+def test_an_answer_format_that_is_no_object_is_refused(two_tracks):
+    path = two_tracks["told"].annotation_path.parent / "dataset.json"
+    path.write_text('{"answer_format": "signed"}')
+    with pytest.raises(RecordError, match="answer_format in .*dataset.json is not a JSON object"):
+        load_rows([two_tracks["told"]], seed=1)
 
 
 def test_two_rows_under_one_id_are_told_apart_and_a_row_used_twice_is_not(training_json, tmp_path):

@@ -334,6 +334,23 @@ def test_rows_in_another_format_are_refused(tiny_model, with_format, data, tmp_p
         run(arguments(tiny_model, with_format, tmp_path / "run", *STEPS, "--eval_dataset_use", str(other / "val.json")))
 
 
+def test_rows_of_the_other_track_are_refused(tiny_model, with_format, tmp_path):
+    from driving.answer_format import AnswerFormat
+    from driving.ego_history import format_history
+    from driving.trajectory import Trajectory
+
+    other = tmp_path / "other"
+    shutil.copytree(with_format, other)
+    told = AnswerFormat(**FORMAT, history_pairs=FORMAT["num_pairs"])
+    (other / "dataset.json").write_text(json.dumps({"answer_format": told.to_json()}))
+    line = format_history(told, Trajectory.from_pairs([[8.0, 0.01]] * FORMAT["num_pairs"]))
+    rows = (other / "val.json").read_text().replace("<video>\\n", "<video>\\n" + line.replace("\n", "\\n"))
+    (other / "val.json").write_text(rows)
+    flags = ("--eval_dataset_use", str(other / "val.json"))
+    with pytest.raises(DrivingError, match="val.json tells the ego motion .*, training does not: these are two tracks"):
+        run(arguments(tiny_model, with_format, tmp_path / "run", *STEPS, *flags))
+
+
 def test_a_row_that_cannot_be_decoded_is_skipped_and_counted_beside_the_numbers(tiny_model, data, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "data")
     broken = tmp_path / "data/videos/07.mp4"

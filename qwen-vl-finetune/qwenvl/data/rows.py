@@ -144,14 +144,17 @@ def read_answer_format(folder: Path) -> dict[str, Any] | None:
     """The AnswerFormat in a training folder's dataset.json; None where there is none.
 
     Raises:
-        RecordError: The file is not a JSON object.
+        RecordError: The file, or the format in it, is not a JSON object.
     """
     path = Path(folder) / DATASET_FILE
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("answer_format")
+        answer_format = json.loads(path.read_text(encoding="utf-8")).get("answer_format")
     except (ValueError, AttributeError) as error:
         raise RecordError(
             f"{path} is not a JSON object ({error}); run ./convert_to_training_format.py again"
         ) from error
+    if not isinstance(answer_format, dict | None):
+        raise RecordError(f"answer_format in {path} is not a JSON object; run ./convert_to_training_format.py again")
+    return answer_format
