@@ -24,7 +24,7 @@ LABEL_COLUMNS = {"targets": 2, "observed": 2, "future_pose": 3}  # name -> numbe
 EXTRA_COLUMNS = {
     "video_start": "float64", "video_end": "float64", "member": "string", "frame_indices": "list<int64>",
     "height": "int64", "width": "int64", "source": "string", "country": "string", "hour": "int64", "platform": "string",
-    "metadata": "string",
+    "camera": "string", "metadata": "string",
 }  # fmt: skip
 
 Relabel = Callable[[dict[str, Any]], dict[str, list]]  # light columns of a row -> its LABEL_COLUMNS, or a DrivingError

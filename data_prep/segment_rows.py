@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
+from driving.camera import format_camera
 from driving.ledger import Skip, dump_json, write_atomically
 from driving.recording import Recording
 
@@ -89,6 +90,7 @@ def row_schema() -> pa.Schema:
             "country": pa.string(),
             "hour": pa.int64(),
             "platform": pa.string(),
+            "camera": pa.string(),  # driving.camera.format_camera, in units of the picture; null where not known
             "metadata": pa.string(),  # all that the source said, as a JSON object
             "has_labels": pa.bool_(),
             "targets": table,  # (T, 2) speed m/s, curvature 1/m
@@ -122,6 +124,7 @@ def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules
         "country": _text(ref.metadata.get("country")),
         "hour": int(hour) if isinstance(hour, int | float) else None,
         "platform": _text(ref.metadata.get("platform_class")),
+        "camera": None if recording.camera is None else format_camera(recording.camera),
         "metadata": dump_json(ref.metadata),
         "has_labels": labels is not None,
         "targets": None if labels is None else labels.targets.tolist(),

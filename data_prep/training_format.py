@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
-FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
 BATCH_ROWS = 1_000
 TRUTH_NAME = "truth.parquet"
 DATASET_NAME = "dataset.json"
 INDEX_KEYS = ("video_start", "video_end", "member", "frame_indices")
 TRUTH_COLUMNS = (
     "clip_uuid", "start_second", "targets", "observed", "future_pose", "source", "country", "hour", "platform",
+    "camera",
 )  # fmt: skip
 
 

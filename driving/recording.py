@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from driving.camera import CameraModel
 from driving.ego_motion import EgoMotion
 
 
@@ -75,6 +76,7 @@ class Recording:
         clock_zero_us: the instant segment 0 starts at, on the same clock;
             None for "the first frame" (known only after the container was read).
         ego_motion: the vehicle's motion on the same clock; None where the dataset has none.
+        camera: which picture shows which part of the road; None where the dataset does not say.
     """
 
     ref: RecordingRef
@@ -82,6 +84,7 @@ class Recording:
     frame_times_us: np.ndarray | None
     clock_zero_us: int | None
     ego_motion: EgoMotion | None
+    camera: CameraModel | None = None
 
 
 class Source(Protocol):

@@ -21,7 +21,7 @@ from evaluation.train_labels import MAX_FIT_ROWS, TrainLabels, TrainMotion
 
 TRUTH_NAME = "truth.parquet"
 _NEEDED = ("id", "group", "split", "targets", "observed", "future_pose")
-_SHOWN = ("split", "source", "country", "hour", "platform", "weather", "clip_uuid", "start_second")
+_SHOWN = ("split", "source", "country", "hour", "platform", "weather", "clip_uuid", "start_second", "camera")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@
 Row i of times.txt [s] and of the poses belongs to picture number i. A pose is 3x4, camera to world, with x right,
 y down, z forward. The rate is 9.6 Hz, not 10: only times.txt tells the time. No velocity is recorded: speed is the
 derivative of the position, which is the left camera's, about 1 m in front of the GPS unit.
+calib.txt holds a 3x4 projection a camera (P0: ..., or the numbers alone); the cameras are level, 1.65 m above the road.
 Poses exist for sequences 00-10; 11-21 can be predicted, never scored.
 
-Source: KITTI odometry devkit, readme.txt.
+Source: KITTI odometry devkit, readme.txt; the cameras' height: Geiger et al., IJRR 2013, figure 3.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.sources.names import check_camera, check_usable, make_ids
+from driving.camera import CameraModel, build_pinhole
 from driving.clock import US_PER_S
 from driving.ego_motion import EgoMotion
 from driving.errors import MotionError, SourceError
 from driving.recording import Recording, RecordingRef, VideoAddress
 from driving.rotation import quaternions_from_matrices
-from video_io.pictures import list_pictures
+from video_io.pictures import list_pictures, probe_picture
 
 CAMERAS = ("image_l", "image_0", "image_2")  # in order of preference; the poses are those of image_0
 SEQUENCES_WITHOUT_POSES = frozenset(f"{number:02d}" for number in range(11, 22))
+CAMERA_ROWS = {"image_l": 0, "image_0": 0, "image_1": 1, "image_2": 2, "image_3": 3}  # of calib.txt
+CAMERA_HEIGHT_M = 1.65
 BODY_FROM_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
@@ -77,6 +81,7 @@ class Kitti:
             frame_times_us=times_us[numbers],
             clock_zero_us=int(times_us[numbers[0]]),
             ego_motion=motion,
+            camera=read_camera(folder / "calib.txt", pictures / names[0]),
         )
 
 
@@ -145,6 +150,26 @@ def read_poses(path: Path, times_us: np.ndarray) -> EgoMotion:
         position_m=poses[:, :, 3] @ BODY_FROM_CAMERA.T,
         quaternion_xyzw=quaternions_from_matrices(BODY_FROM_CAMERA @ matrices @ BODY_FROM_CAMERA.T),
     )
+
+
+def read_camera(path: Path, picture: Path) -> CameraModel | None:
+    """The camera that took a picture, in the frame on the road below the left camera; None without calib.txt.
+
+    Raises:
+        SourceError: calib.txt does not hold this camera's twelve numbers.
+    """
+    row = CAMERA_ROWS.get(picture.parent.name)
+    if row is None or not path.is_file():
+        return None
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        projection = np.array(lines[row].rpartition(":")[2].split(), dtype=np.float64).reshape(3, 4)
+    except (OSError, IndexError, ValueError) as error:
+        advice = "download it again, or delete it: labels do not need it"
+        raise SourceError(f"{path} does not hold the projection of camera {row} ({error}); {advice}") from error
+    focal = (projection[0, 0], projection[1, 1])
+    center = (projection[0, 2] + 0.5, projection[1, 2] + 0.5)  # KITTI counts from the first pixel's centre
+    return build_pinhole(probe_picture(picture), focal, center, (0.0, projection[0, 3] / focal[0], CAMERA_HEIGHT_M))
 
 
 def _read_numbers(path: Path, num_columns: int, error_type: type) -> np.ndarray:

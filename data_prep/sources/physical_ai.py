@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.sources.camera_tables import EXTRINSICS, INTRINSICS, read_camera
 from data_prep.sources.clip_table import DEFAULT_SPLIT, read_clip_table
 from data_prep.sources.ego_motion_table import find_ego_motion, parse_ego_motion, read_ego_motion_file
 from data_prep.sources.names import check_camera, check_usable, mark_repeated
 from data_prep.sources.physical_ai_extracted import find_extracted_cameras, is_extracted, plan_extracted
 from data_prep.sources.physical_ai_hub import find_hub_cameras, is_hub, plan_hub, read_features
 from data_prep.zips import read_member
+from driving.camera import CameraModel
 from driving.errors import MotionError, SourceError
 from driving.recording import Recording, RecordingRef, VideoAddress
 
@@ -84,6 +86,7 @@ class PhysicalAI:
             frame_times_us=read_frame_times(*ref.place["frame_times"]),
             clock_zero_us=0,
             ego_motion=parse_ego_motion(_read_bytes(path, member), _describe(path, member)),
+            camera=_read_camera(ref),
         )
 
 
@@ -120,6 +123,13 @@ def read_frame_times(path: str, member: str = "") -> np.ndarray:
             row = int(jumps[0]) + 1
             raise SourceError(f"{place}: frame_index goes from {numbers[row - 1]} to {numbers[row]} at row {row}")
     return times
+
+
+def _read_camera(ref: RecordingRef) -> CameraModel | None:
+    if "calibration" not in ref.place:
+        return None
+    tables = ref.place["calibration"]
+    return read_camera(tables[INTRINSICS], tables[EXTRINSICS], ref.group, ref.place["camera"])
 
 
 def describe_coverage(root: Path, camera: str = "") -> str:

@@ -2,6 +2,7 @@
 
 camera_chunk_0000/        <clip>.<camera>.mp4, <clip>.<camera>.timestamps.parquet
 ego_motion_chunk_0000/    <clip>.egomotion.parquet
+camera_intrinsics_chunk_0000.parquet, sensor_extrinsics_chunk_0000.parquet    calibration, where it is there
 clip_index.parquet, metadata/, splits/    where the user put them beside; then splits and validity come from them
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from data_prep.sources.camera_tables import EXTRINSICS, INTRINSICS, plan_calibration
 from data_prep.sources.clip_table import EGO_MOTION, NOT_VALID, ClipFacts, ClipTable, explain_absent
 from data_prep.sources.ego_motion_table import SUFFIX as EGO_MOTION_SUFFIX
 from data_prep.sources.names import make_id
@@ -50,11 +52,19 @@ def plan_extracted(root: Path, camera: str, table: ClipTable | None) -> list[Rec
     refs = []
     for chunk, folder in chunks.items():
         ego_folder = root / folder.name.replace("camera", "ego_motion", 1)
+        calibration = _find_calibration(root, folder.name)
         for clip_id in sorted(set(listed[chunk]) or _find_clips(folder, ego_folder, camera)):
             clip = listed[chunk].get(clip_id) or ClipFacts(clip_id, chunk)
             clip = replace(clip, metadata={**drawn, **clip.metadata})
-            refs.append(_plan_clip(clip, folder, ego_folder, camera))
+            refs.append(_plan_clip(clip, folder, ego_folder, camera, calibration))
     return refs
+
+
+def _find_calibration(root: Path, chunk_folder: str) -> dict[str, str]:
+    """The calibration tables of a chunk, as far as they are there, by name."""
+    chunk = chunk_folder.removeprefix("camera_")
+    paths = {name: root / f"{name}_{chunk}.parquet" for name in (INTRINSICS, EXTRINSICS)}
+    return {name: str(path) for name, path in paths.items() if path.is_file()}
 
 
 def _is_drawn(root: Path) -> bool:
@@ -72,7 +82,9 @@ def _find_clips(folder: Path, ego_folder: Path, camera: str) -> set[str]:
     return clips | {path.name.removesuffix(EGO_MOTION_SUFFIX) for path in ego_folder.glob(f"*{EGO_MOTION_SUFFIX}")}
 
 
-def _plan_clip(clip: ClipFacts, folder: Path, ego_folder: Path, camera: str) -> RecordingRef:
+def _plan_clip(
+    clip: ClipFacts, folder: Path, ego_folder: Path, camera: str, calibration: dict[str, str]
+) -> RecordingRef:
     files = {
         "video": folder / f"{clip.clip_id}.{camera}.mp4",
         "frame_times": folder / f"{clip.clip_id}.{camera}.timestamps.parquet",
@@ -95,7 +107,7 @@ def _plan_clip(clip: ClipFacts, folder: Path, ego_folder: Path, camera: str) -> 
         source="physical_ai",
         group=clip.clip_id,
         split=clip.split,
-        place={name: [str(path), ""] for name, path in files.items()},
+        place={**{name: [str(path), ""] for name, path in files.items()}, **plan_calibration(calibration, camera)},
         metadata={"chunk": clip.chunk, **clip.metadata},
         fault=fault,
         excluded=excluded,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.sources.camera_tables import EXTRINSICS, INTRINSICS, plan_calibration
 from data_prep.sources.clip_table import EGO_MOTION, NOT_VALID, ClipFacts, ClipTable, explain_absent
 from data_prep.sources.names import make_id
 from data_prep.zips import ZipListing, is_safe_name, list_zip
@@ -100,16 +101,21 @@ def plan_hub(root: Path, camera: str, features: Mapping[str, Feature], table: Cl
     if table is None or camera not in features or EGO_MOTION not in features:
         raise SourceError(f"{root / FEATURES_NAME} does not list {camera} and {EGO_MOTION}; download it again")
     here = [chunk for chunk in table.chunks if (root / features[camera].chunk_path(chunk)).is_file()]
-    listings = {chunk: _ChunkArchives(root, features[camera], features[EGO_MOTION], chunk) for chunk in here}
+    tables = {name: features[name] for name in (INTRINSICS, EXTRINSICS) if name in features}
+    listings = {chunk: _ChunkArchives(root, features[camera], features[EGO_MOTION], tables, chunk) for chunk in here}
     return [listings[clip.chunk].plan_clip(clip) for clip in table.read_chunks(here)]
 
 
 class _ChunkArchives:
-    """The two archives of one chunk, listed once: the camera's and the ego motion's."""
+    """The two archives of one chunk, listed once: the camera's and the ego motion's; and its calibration, if any."""
 
-    def __init__(self, root: Path, camera: Feature, ego_motion: Feature, chunk: int) -> None:
+    def __init__(
+        self, root: Path, camera: Feature, ego_motion: Feature, tables: Mapping[str, Feature], chunk: int
+    ) -> None:
         self.features = {"camera": camera, "ego_motion": ego_motion}
         self.paths = {kind: root / feature.chunk_path(chunk) for kind, feature in self.features.items()}
+        paths = {name: root / feature.chunk_path(chunk) for name, feature in tables.items()}
+        self.calibration = {name: str(path) for name, path in paths.items() if path.is_file()}
         self.listings: dict[str, ZipListing] = {}
         self.faults: list[str] = []  # what is wrong with the whole chunk
         for kind, path in self.paths.items():
@@ -131,7 +137,10 @@ class _ChunkArchives:
             source="physical_ai",
             group=clip.clip_id,
             split=clip.split,
-            place={name: [str(self.paths[kind]), member] for name, (kind, member) in files.items()},
+            place={
+                **{name: [str(self.paths[kind]), member] for name, (kind, member) in files.items()},
+                **plan_calibration(self.calibration, self.features["camera"].name),
+            },
             metadata={"chunk": clip.chunk, **clip.metadata},
             **self._find_obstacle(clip, list(files.values())),
         )
