@@ -21,7 +21,8 @@ from data_prep.relabel import build_relabel, hash_ego_motion
 from data_prep.segment_table import SegmentTable, open_segments
 from driving.errors import DrivingError
 from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, write_json, write_ledger
-from driving.options import describe_options, parse_options
+from driving.lineage import write_commands
+from driving.options import describe_options, format_command, parse_options
 
 FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
 
@@ -51,6 +52,8 @@ def run(options: DatasetOptions) -> dict[str, Any]:
             summary = output.manifest["summary"]
             return {**summary, "lines": [f"{options.output_dir} is already complete: {_format_counts(summary)}"]}
         summary = write_dataset(options, dataset)
+        command = format_command("prepare_huggingface_dataset.py", options, ("overwrite_output",))
+        write_commands(options.output_dir, segments.folder, command)
         examples = [f"{side}_examples.json" for side in summary["splits"]]
         output.finish(summary, [*summary["splits"], *examples, "dataset.json", "dataset_dict.json", LEDGER_NAME])
     warnings = [f"WARNING: {warning}" for warning in summary["warnings"]]

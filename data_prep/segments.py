@@ -35,6 +35,8 @@ from driving.ledger import (
     claim_output,
     write_ledger,
 )
+from driving.lineage import write_commands
+from driving.options import format_command
 from driving.recording import RecordingRef
 from video_io import SCALER
 
@@ -161,6 +163,8 @@ def _write_output(
         "num_groups": parts.num_groups,
     }
     index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json")]
+    command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
+    write_commands(options.output_dir, options.input_dir, command)
     output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)}, [VIDEO_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)

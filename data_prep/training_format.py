@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
-from driving.ledger import MANIFEST_NAME, PLAN_NAME, check_whole, claim_output, dump_json, write_atomically
-from driving.options import option, parse_options
+from driving.ledger import MANIFEST_NAME, PAPERS, check_whole, claim_output, dump_json, write_atomically
+from driving.lineage import write_commands
+from driving.options import format_command, option, parse_options
 from driving.records import check_record, conversations_from_messages
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ def run(options: ConvertOptions) -> dict[str, Any]:
             summary = output.manifest["summary"]
             return {**summary, "message": f"{options.output_dir} is already complete: {_format_counts(summary)}"}
         summary = write_training_files(options)
+        command = format_command("convert_to_training_format.py", options, ("overwrite_output",))
+        write_commands(options.output_dir, options.dataset_dir, command)
         names = [path.name for path in options.output_dir.glob("*.json")]
-        output.finish(summary, sorted({*names, TRUTH_NAME} - {PLAN_NAME, MANIFEST_NAME}))
+        output.finish(summary, sorted({*names, TRUTH_NAME} - {*PAPERS}))
     return {**summary, "message": f"{_format_counts(summary)} written to {options.output_dir}"}
 
 

@@ -30,6 +30,8 @@ LEDGER_NAME = "skipped.jsonl"
 MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"
 LOCK_NAME = ".lock"
+COMMANDS_NAME = "commands.json"
+PAPERS = (LOCK_NAME, PLAN_NAME, MANIFEST_NAME, COMMANDS_NAME)
 MAX_BAD_FRACTION = 0.02
 _REMAKE = "remove the folder, or make it again with --overwrite-output"
 MIN_BAD_TO_FAIL = 3  # up to three bad samples never stop a stage, however few samples there are
@@ -267,7 +269,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def list_entries(folder: Path) -> list[str]:
     """All that an output folder holds, but its own papers."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in (LOCK_NAME, PLAN_NAME, MANIFEST_NAME))
+    return sorted(path.name for path in folder.iterdir() if path.name not in PAPERS)
 
 
 def check_whole(folder: Path, advice: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -51,6 +52,26 @@ def parse_options(options_class: type[T], argv: Sequence[str] | None = None, pro
 def describe_options(options: Any) -> dict[str, Any]:
     """The options as plain JSON values, for a manifest or a printed plan."""
     return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def format_command(script: str, options: Any, leave_out: Sequence[str] = ()) -> str:
+    """The command line that gives these options; what is at its default is not named. Undoes `parse_options`."""
+    positional, flags = [], []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in leave_out or value is None or value == field.default:
+            continue
+        words = [str(part) for part in (value if isinstance(value, tuple) else (value,))]
+        dashed = field.name.replace("_", "-")
+        if field.metadata.get("positional"):
+            positional += words
+        elif isinstance(value, bool):
+            flags.append(f"--{dashed}" if value else f"--no-{dashed}")
+        elif any(word.startswith("-") for word in words):  # argparse would take the value for a flag
+            flags += [f"--{dashed}={word}" for word in words]
+        else:
+            flags += [f"--{dashed}", *words]
+    return shlex.join(["uv", "run", "python", script, *positional, *flags])
 
 
 def build_parser(options_class: type, prog: str | None = None) -> argparse.ArgumentParser:

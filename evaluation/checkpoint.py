@@ -64,7 +64,7 @@ def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
     preprocessing = _read_json(folder / PREPROCESSING_NAME)
     if preprocessing is not None and not isinstance(preprocessing, dict):
         raise DrivingError(f"{folder / PREPROCESSING_NAME} holds no JSON object; {_TAKE_AGAIN}")
-    run = folder if (folder / LOG_NAME).exists() or (folder / PLAN_NAME).exists() else folder.parent
+    run = _find_run(folder)
     return Checkpoint(
         name=model,
         fingerprint=fingerprint_folder(folder),
@@ -72,8 +72,23 @@ def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
         preprocessing=preprocessing,
         base=_identify_base(folder, base_model),
         log=_read_log(run / LOG_NAME),
-        plan=_read_json(run / PLAN_NAME) or {},
+        plan=read_plan(folder),
     )
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The training plan behind a model folder; {} where there is none.
+
+    Raises:
+        DrivingError: It is not JSON.
+    """
+    plan = _read_json(_find_run(folder) / PLAN_NAME)
+    return plan if isinstance(plan, dict) else {}
+
+
+def _find_run(folder: Path) -> Path:
+    """The run that a model folder belongs to: itself, or the one above a checkpoint-N."""
+    return folder if (folder / LOG_NAME).exists() or (folder / PLAN_NAME).exists() else folder.parent
 
 
 def _identify_base(folder: Path, base_model: str) -> str:

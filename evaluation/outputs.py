@@ -32,9 +32,11 @@ from driving.ledger import (
 )
 from driving.options import describe_options
 from evaluation.answers import Answers, parse_text, read_answers
+from evaluation.lineage import HOW_NOT_WHAT, collect_commands
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME, PLAIN, Prediction
+from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
 from evaluation.skill import judge_gate
 from evaluation.tracks import build_fallback
 from evaluation.truth import Truth
@@ -48,7 +50,6 @@ METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 RUN_NAME = "run.json"
 ANSWER_FILES = (LEDGER_NAME, PREDICTIONS_NAME, CONTROLS_NAME, RUN_NAME)
-_HOW_NOT_WHAT = ("rescore", "overwrite_output", "require_beat")
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "av")
 
 
@@ -135,8 +136,10 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
     }
     metrics["gate"] = judge_gate(metrics, options.require_beat)
     write_json(folder / METRICS_NAME, metrics)
+    write_row_scores(folder / ROW_SCORES_NAME, truth, answers, measured.columns["model"])
     write_report(folder / REPORT_NAME, metrics, measured, truth, answers, predictions, planned)
-    output.finish({"timing": timing, "num_scored": len(truth)}, (*ANSWER_FILES, METRICS_NAME, REPORT_NAME))
+    files = (*ANSWER_FILES, METRICS_NAME, ROW_SCORES_NAME, REPORT_NAME)
+    output.finish({"timing": timing, "num_scored": len(truth)}, files)
     return metrics
 
 
@@ -208,7 +211,8 @@ def describe_run(
             "answer_format": planned.answer_format.to_json(),
             "dataset": planned.dataset,
         },
-        "options": {name: value for name, value in describe_options(options).items() if name not in _HOW_NOT_WHAT},
+        "options": {name: value for name, value in describe_options(options).items() if name not in HOW_NOT_WHAT},
+        "commands": collect_commands(planned.checkpoint, options),
         "versions": {"python": platform.python_version(), **_package_versions()},
     }
 

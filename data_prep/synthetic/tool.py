@@ -12,8 +12,9 @@ from data_prep.synthetic.draw import draw_motion
 from data_prep.synthetic.layout import LAYOUTS, PRESENCE_FILES
 from driving.errors import DrivingError, run_main
 from driving.executors import count_cores
+from driving.lineage import write_commands
 from driving.option_values import number, parse_count, whole_number
-from driving.options import option, parse_options
+from driving.options import format_command, option, parse_options
 
 GAP_S = 0.6
 MAX_SECONDS = 600.0  # a recording is held in memory while it is drawn
@@ -102,5 +103,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if summary.was_complete:
         print(f"{options.output_dir}: already complete, {len(summary.clip_ids)} recordings")
     else:
+        command = format_command("scripts/make_synthetic_recordings.py", options, ("workers", "overwrite_output"))
+        write_commands(options.output_dir, None, command)
         print(f"{options.output_dir}: {len(summary.clip_ids)} recordings of {options.seconds:g} s")
     return 0

@@ -33,13 +33,23 @@ def render_figure(title: str, chart: str, note: str = "") -> str:
     return f"<figure><h3>{escape(title)}</h3>{chart}{below}</figure>"
 
 
-def render_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None) -> str:
-    """A table of ready cells (markup): text in the first column, numbers in the others; `marked` is the model's row."""
-    columns = "".join(f'<th class="{"num" if index else ""}">{escape(name)}</th>' for index, name in enumerate(head))
+def render_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None, is_text: bool = False
+) -> str:
+    """A table of ready cells (markup): text in the first column, numbers in the others unless all of it `is_text`.
+
+    Args:
+        marked: place of the model's row.
+    """
+
+    def side(index: int) -> str:
+        return "num" if index and not is_text else ""
+
+    columns = "".join(f'<th class="{side(index)}">{escape(name)}</th>' for index, name in enumerate(head))
     lines = []
     for place, cells in enumerate(rows):
-        cells = "".join(f'<td class="{"num" if index else ""}">{cell}</td>' for index, cell in enumerate(cells))
-        lines.append(f'<tr class="{"model" if place == marked else ""}">{cells}</tr>')
+        line = "".join(f'<td class="{side(index)}">{cell}</td>' for index, cell in enumerate(cells))
+        lines.append(f'<tr class="{"model" if place == marked else ""}">{line}</tr>')
     return f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 

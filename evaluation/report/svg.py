@@ -97,7 +97,7 @@ def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str) -> str:
             )
         text = f"{bar.value:.{digits}f}".replace("-", "\u2212") + (f" {unit}" if unit else "")
         parts.append(f'<text class="value" x="{WIDTH}" y="{middle + 4:.1f}">{escape(text)}</text>')
-    return _svg("".join(parts), caption, height)
+    return wrap_svg("".join(parts), caption, height)
 
 
 def line_chart(
@@ -112,11 +112,17 @@ def line_chart(
     """Lines over a grid, with a legend when there are several; `min_span` keeps noise from filling the chart."""
     frame = _fit(series, from_zero=from_zero, min_span=min_span)
     lines = "".join(_polyline(entry, frame) for entry in series)
-    return _svg(_grid(frame, x_label, y_label) + lines + _legend(series), caption)
+    return wrap_svg(_grid(frame, x_label, y_label) + lines + _legend(series), caption)
 
 
-def scatter_chart(series: Series, label: str, unit: str, caption: str) -> str:
-    """Predicted over true, both on one range, with the diagonal that a perfect model would lie on."""
+def scatter_chart(
+    series: Series, label: str, unit: str, caption: str, sides: tuple[str, str] = ("true", "predicted")
+) -> str:
+    """Two values of one thing, both axes on one range, with the diagonal on which they are equal.
+
+    Args:
+        sides: what stands across and what upwards; predicted over true where nobody says otherwise.
+    """
     low, high = float(series.points.min()), float(series.points.max())
     margin = 0.04 * ((high - low) or 1.0)
     frame = Frame((low - margin, high + margin), (low - margin, high + margin))
@@ -126,8 +132,8 @@ def scatter_chart(series: Series, label: str, unit: str, caption: str) -> str:
         f'<line class="diagonal" x1="{frame.x(ends[0]):.1f}" y1="{frame.y(ends[0]):.1f}" '
         f'x2="{frame.x(ends[1]):.1f}" y2="{frame.y(ends[1]):.1f}"/>'
     )
-    grid = _grid(frame, f"true {label} [{unit}]", f"predicted {label} [{unit}]")
-    return _svg(f'{grid}{diagonal}<g class="dots {series.style}">{dots}</g>', caption)
+    grid = _grid(frame, *(f"{side} {label} [{unit}]" for side in sides))
+    return wrap_svg(f'{grid}{diagonal}<g class="dots {series.style}">{dots}</g>', caption)
 
 
 def path_chart(series: Sequence[Series], caption: str) -> str:
@@ -145,7 +151,7 @@ def path_chart(series: Sequence[Series], caption: str) -> str:
         (middle[1] - metres * tall / 2, middle[1] + metres * tall / 2),
     )
     lines = "".join(_polyline(entry, frame) + _end_dot(entry, frame) for entry in turned)
-    return _svg(_grid(frame, "left \u2190 metres \u2192 right", "forward [m]") + lines + _legend(turned), caption)
+    return wrap_svg(_grid(frame, "left \u2190 metres \u2192 right", "forward [m]") + lines + _legend(turned), caption)
 
 
 def _fit(series: Sequence[Series], *, from_zero: bool, min_span: float) -> Frame:
@@ -203,5 +209,6 @@ def _legend(series: Sequence[Series]) -> str:
     return "".join(parts)
 
 
-def _svg(body: str, caption: str, height: float = HEIGHT) -> str:
+def wrap_svg(body: str, caption: str, height: float = HEIGHT) -> str:
+    """One <svg> element around ready markup; `caption` is plain text, for those who cannot see it."""
     return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(caption)}">{body}</svg>'

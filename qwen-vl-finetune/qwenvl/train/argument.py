@@ -162,12 +162,13 @@ class TrainingArguments(transformers.TrainingArguments):
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """One resolved run. `notes` say what was translated or chosen for this machine."""
+    """One resolved run. `notes` say what was translated or chosen for this machine; `argv` is what was typed."""
 
     model: ModelArguments
     data: DataArguments
     run: TrainingArguments
     notes: tuple[str, ...]
+    argv: tuple[str, ...] = ()
 
     @property
     def num_processes(self) -> int:
@@ -181,6 +182,7 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     Raises:
         DrivingError: With the flag, its value and what to write instead.
     """
+    typed_argv = tuple(argv)
     argv, notes = translate_argv(list(argv))
     parser = transformers.HfArgumentParser((ModelArguments, DataArguments, TrainingArguments), allow_abbrev=False)
     check_flags(argv, {name for action in parser._actions for name in action.option_strings})
@@ -201,7 +203,7 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     typed = {name for name, _ in split_flags(argv)}
     check_foreign(run, typed)
     check_evaluation(run, data, typed)
-    return TrainPlan(model, data, run, tuple(notes))
+    return TrainPlan(model, data, run, tuple(notes), typed_argv)
 
 
 def checkpointing_field() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 
 from qwenvl.data.preview import describe_sample, format_sample
 from qwenvl.train.argument import TrainPlan
+from qwenvl.train.command import format_train_command
 from qwenvl.train.engines import name_engine
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ def describe_run(
         "first_sample": describe_sample(sample),
         "trainable_parameters": {part: {"trainable": t, "all": n} for part, (t, n) in parts.items()},
         "notes": list(plan.notes),
+        "command": format_train_command(plan.argv, os.environ),
     }
 
 
