@@ -67,8 +67,8 @@ def format_command(script: str, options: Any, leave_out: Sequence[str] = ()) -> 
             positional += words
         elif isinstance(value, bool):
             flags.append(f"--{dashed}" if value else f"--no-{dashed}")
-        elif any(word.startswith("-") for word in words):  # argparse would take the value for a flag
-            flags += [f"--{dashed}={word}" for word in words]
+        elif len(words) == 1 and words[0].startswith("-"):  # argparse would take the value for a flag
+            flags.append(f"--{dashed}={words[0]}")
         else:
             flags += [f"--{dashed}", *words]
     return shlex.join(["uv", "run", "python", script, *positional, *flags])

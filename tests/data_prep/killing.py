@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from driving.ledger import COMMANDS_NAME
+
 
 def run_killed_at_rename(run: Callable[[], object], number: int) -> bool:
     """Run in a child and SIGKILL it in place of its `number`-th rename, counted from 0.
@@ -48,5 +50,6 @@ def _kill_at(number: int) -> None:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder with its bytes; the lock holds none."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file under a folder with its bytes, but for the commands, which name the folders; the lock holds none."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != COMMANDS_NAME)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from driving.options import build_parser, describe_options, option, parse_options
+from driving.options import build_parser, describe_options, format_command, option, parse_options
 
 
 def parse_rate(text: str) -> float | str:
@@ -153,6 +154,32 @@ def test_the_help_shows_unit_and_default(line):
 
 def test_an_empty_default_is_not_shown():
     assert "a remark\n" in build_parser(CutOptions, "cut").format_help()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CutOptions(),
+        CutOptions(window_s=2.5, keep=True, system=False, sizes=(3, 4), note=""),
+        CutOptions(data_dir=Path("a b"), cache=Path("it's"), note="$HOME; rm *", max_clips=-1),
+        CutOptions(note="--not-a-flag"),
+    ],
+)
+def test_a_formatted_command_gives_the_same_options_again(options):
+    words = shlex.split(format_command("cut.py", options))
+    assert words[:4] == ["uv", "run", "python", "cut.py"]
+    assert parse_options(CutOptions, words[4:]) == options
+
+
+def test_a_formatted_command_names_what_differs_from_the_defaults_alone():
+    assert format_command("cut.py", CutOptions(keep=True, max_clips=3), ("keep",)) == (
+        "uv run python cut.py --max-clips 3"
+    )
+
+
+def test_a_formatted_command_gives_positional_values_first():
+    command = format_command("x.py", RequiredOptions(inputs=("a", "b"), model="m"))
+    assert command == "uv run python x.py a b --model m"
 
 
 def test_described_options_are_plain_values():
