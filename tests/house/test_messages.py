@@ -30,6 +30,7 @@ TOOLS = {
     "data_prep.audit.tool": ["AuditOptions"],
     "data_prep.label_floor": ["LabelFloorOptions"],
     "evaluation.evaluate": ["EvaluateOptions"],
+    "evaluation.compare_runs": ["CompareOptions"],
     "evaluation.merge": ["MergeOptions"],
     "qwenvl.tiny_model": ["TinyModelOptions"],
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
