@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
-from qwenvl.train.generation import Generated, find_end_tokens, generate_answers
+from qwenvl.train.generation import Generated, choose_end_of_turn, find_end_tokens, generate_answers
+from qwenvl.train.sampling import Sampling
 
 Record = dict[str, Any]
 
@@ -30,6 +32,12 @@ class Engine(Protocol):
     def generate(self, samples: Sequence[Any]) -> list[Generated]:
         """Answer a batch, greedily."""
 
+    def generate_constrained(self, samples: Sequence[Any]) -> list[Generated]:
+        """Answer a batch, greedily among what the answer format allows; only asked where the run wants it."""
+
+    def draw(self, samples: Sequence[Any], names: Sequence[str], sampling: Sampling, index: int) -> list[Generated]:
+        """Draw the answer number `index` of each row; only asked where the run wants it."""
+
 
 class QwenEngine:
     """A trained (or base) Qwen3-VL behind the Engine protocol.
@@ -45,6 +53,7 @@ class QwenEngine:
         self.prepared: Any = None
         self.entries: dict[str, Any] = {}  # of the prepared cache, by the hash of the frames they hold
         self.end_tokens = find_end_tokens(model, processor.tokenizer)
+        self.token_grammar: Any = None
 
     def describe(self) -> dict[str, Any]:
         """Size and kind of the model, for the report."""
@@ -55,7 +64,7 @@ class QwenEngine:
             "model_type": config.model_type,
             "num_parameters": sum(total for _, total in count_parameters(self.model).values()),
             "precision": str(self.model.dtype).removeprefix("torch."),
-            "device": self.device,
+            "device": self.device.split(":")[0],  # which of several is nothing that an answer depends on
         }
 
     def use_prepared(self, folder: Path, records: Sequence[Record]) -> None:
@@ -86,7 +95,34 @@ class QwenEngine:
             record, self.processor, self.preprocessing, with_answer=False, clips=clips, folders=self.folders
         )
 
+    def keep_to_format(self, answer_format: AnswerFormat) -> None:
+        """Make `generate_constrained` possible.
+
+        Raises:
+            DrivingError: The tokenizer cannot spell the format.
+        """
+        from driving.answer_grammar import build_grammar
+        from qwenvl.train.token_grammar import TokenGrammar
+
+        end_of_turn = choose_end_of_turn(self.end_tokens, self.processor.tokenizer)
+        self.token_grammar = TokenGrammar(build_grammar(answer_format), self.processor.tokenizer, end_of_turn)
+
     def generate(self, samples: Sequence[Any]) -> list[Generated]:
+        return self._generate(samples, self.max_new_tokens)
+
+    def generate_constrained(self, samples: Sequence[Any]) -> list[Generated]:
+        """Never cut: the limit is the longest answer that the format allows."""
+        from qwenvl.train.token_grammar import GrammarMask
+
+        return self._generate(samples, self.token_grammar.max_tokens, GrammarMask(self.token_grammar))
+
+    def draw(self, samples: Sequence[Any], names: Sequence[str], sampling: Sampling, index: int) -> list[Generated]:
+        from qwenvl.train.sampling import build_sampler
+
+        sampler = build_sampler(sampling, names, index, self.max_new_tokens)
+        return self._generate(samples, self.max_new_tokens, sampler)
+
+    def _generate(self, samples: Sequence[Any], max_new_tokens: int, steer: Any = None) -> list[Generated]:
         import torch
 
         try:
@@ -95,10 +131,11 @@ class QwenEngine:
                     self.model,
                     self.processor,
                     samples,
-                    max_new_tokens=self.max_new_tokens,
+                    max_new_tokens=max_new_tokens,
                     end_tokens=self.end_tokens,
                     device=self.device,
                     dtype=self.model.dtype,
+                    steer=steer,
                 )
         except torch.OutOfMemoryError as error:
             raise DrivingError(

@@ -8,6 +8,7 @@ test.json, truth.parquet, dataset.json, checkpoint ──plan_run──▶ Run (
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shutil
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
 from driving.ledger import MAX_BAD_FRACTION, claim_output
-from driving.option_values import parse_count, parse_share, whole_number
+from driving.option_values import number, parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.engine import Engine
 from evaluation.skill import GATE_FAILED, judge_gate, parse_gate
+from evaluation.workers import parse_devices
 
 if TYPE_CHECKING:
     from evaluation.planning import Run
@@ -78,7 +80,25 @@ class EvaluateOptions:
     control_samples: int = option(
         0, parse=parse_count, help="show the controls for this many rows, spread over the recordings; 0 means all"
     )
+    constrained: bool = option(
+        False, help="ask each row a second time, the answer kept to its format; scored beside the free answer"
+    )
+    num_samples: int = option(
+        0, parse=parse_count, help="draw this many further answers a row, scored beside the single one; 0 means none"
+    )
+    temperature: float = option(
+        1.0, parse=number(0, above=True), help="of the drawn answers; 1 is the model's own distribution"
+    )
+    top_p: float = option(
+        1.0, parse=number(0, 1, above=True), help="draw from the likeliest tokens that hold this share of probability"
+    )
     device: str = option("auto", parse=parse_device, help="auto, cpu, cuda or cuda:N")
+    devices: str = option(
+        "",
+        parse=parse_devices,
+        help="one worker process each: cuda:0,cuda:1, or all (GPUs), or cpux2 (two on the CPU); the same answers as "
+        "one; default: --device alone, without workers",
+    )
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the clips behind each interval")
     seed: int = option(7, help="seed of the choice of rows, the wrong clips and the resamples")
     max_bad_fraction: float = option(
@@ -121,7 +141,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     """
     from evaluation.outputs import finish_run, has_answers, read_metrics, summarise_run, write_predictions
     from evaluation.planning import plan_run
-    from evaluation.predict import plan_batches, predict, read_parts
+    from evaluation.predict import plan_batches, read_parts
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     overwrite = options.overwrite_output and not options.rescore
@@ -135,24 +155,43 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
             if options.rescore:
                 raise DrivingError(f"{output.folder} holds no finished run to score again; run without --rescore")
             started = time.monotonic()
-            engine, facts = (build_engine or load_model)(planned, options)
-            loaded = time.monotonic()
-            predict(planned.job, engine, output.folder)
+            facts = ask_all(planned, options, output.folder, build_engine or load_model)
             predictions, skips = read_parts(output.folder, len(plan_batches(planned.job)))
             write_predictions(output.folder, predictions, skips, planned, facts, options.max_bad_fraction)
-            timing = {"load_s": round(loaded - started, 1), "predict_s": round(time.monotonic() - loaded, 1)}
+            timing = {"predict_s": round(time.monotonic() - started, 1)}
         metrics = finish_run(output, planned, options, timing)
         shutil.rmtree(output.folder / "parts", ignore_errors=True)
     return {**metrics, "message": summarise_run(metrics, options.output_dir)}
 
 
+def ask_all(planned: Run, options: EvaluateOptions, folder: Path, build_engine: EngineFactory) -> dict[str, Any]:
+    """Write the parts that are missing, in this process or in one a device; returns the facts for run.json."""
+    from evaluation.predict import plan_batches, predict, read_speed
+    from evaluation.workers import list_devices, predict_on
+
+    devices = list_devices(options.devices)
+    if len(devices) > 1:
+        facts = predict_on(devices, planned, options, folder, build_engine)
+    else:
+        alone = dataclasses.replace(options, device=devices[0]) if devices else options
+        engine, facts = build_engine(planned, alone)
+        predict(planned.job, engine, folder)
+    kinds = read_speed(folder, len(plan_batches(planned.job)))
+    return {**facts, "speed": {"num_workers": max(1, len(devices)), "kinds": kinds}}
+
+
 def describe_machine(options: EvaluateOptions) -> str:
-    """What will answer, as the plan holds it."""
+    """What will answer, as the plan holds it.
+
+    Raises:
+        DrivingError: A device is not there.
+    """
     # Before torch is imported: two processes that share the cores wait for each other by sleeping, 40 times faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from evaluation.engine import describe_device
+    from evaluation.workers import list_devices
 
-    return describe_device(options.device)
+    return describe_device([*list_devices(options.devices), options.device][0])
 
 
 def _list_reads(options: EvaluateOptions) -> list[Path]:
@@ -186,4 +225,6 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
         engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
     else:
         engine.max_new_tokens = int(options.max_new_tokens)
+    if options.constrained:
+        engine.keep_to_format(planned.answer_format)
     return engine, {"model": engine.describe(), "max_new_tokens": engine.max_new_tokens}

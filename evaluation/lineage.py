@@ -12,7 +12,7 @@ from evaluation.checkpoint import Checkpoint, read_plan
 if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions
 
-HOW_NOT_WHAT = ("rescore", "overwrite_output", "require_beat")
+HOW_NOT_WHAT = ("rescore", "overwrite_output", "require_beat", "devices")
 MAX_GENERATIONS = 8  # of models trained on top of one another
 
 

@@ -32,12 +32,16 @@ from driving.ledger import (
 )
 from driving.options import describe_options
 from evaluation.answers import Answers, parse_text, read_answers
+from evaluation.asking import CONSTRAINED, PLAIN, Prediction
+from evaluation.decoding import measure_constrained, measure_speed
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
 from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
-from evaluation.predict import PARTS_NAME, PLAIN, Prediction
+from evaluation.predict import PARTS_NAME
 from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
+from evaluation.samples import measure_samples, read_samples
 from evaluation.skill import judge_gate
+from evaluation.statistics import Bootstrap
 from evaluation.tracks import build_fallback
 from evaluation.truth import Truth
 
@@ -98,7 +102,7 @@ def _prediction_line(prediction: Prediction, planned: Run, labelled: set[str]) -
 def read_predictions(path: Path) -> list[Prediction]:
     """Read predictions back; what was judged about them is judged again."""
     names = [field.name for field in dataclasses.fields(Prediction)]
-    return [Prediction(**{name: entry[name] for name in names}) for entry in _read_lines(path)]
+    return [Prediction(**{name: entry[name] for name in names if name in entry}) for entry in _read_lines(path)]
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -132,6 +136,7 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
             "num_skipped": count_bad_rows(skips),
             "num_unlabelled": len(planned.job.records) - len(planned.truth),
         },
+        "speed": measure_speed(facts.get("speed", {}), planned.job.batch_size),
         **describe_run(planned, truth, facts, list(predictions.values()), options),
     }
     metrics["gate"] = judge_gate(metrics, options.require_beat)
@@ -165,6 +170,27 @@ def score_stored(
     measured = measure(
         truth, answers, controls, baselines, track=track, num_resamples=options.bootstrap, seed=options.seed
     )
+    bootstrap = Bootstrap(truth.groups, options.bootstrap, options.seed)
+    if planned.job.sampling is not None:
+        rows = [predictions[name] for name in truth.ids]
+        samples = read_samples(
+            [row.samples for row in rows], [row.num_cut_samples for row in rows], planned.answer_format, fallback
+        )
+        measured.metrics["samples"] = measure_samples(
+            truth, samples, measured.columns["model"], baselines["label_floor"], planned.job.sampling, bootstrap
+        )
+    kept = [entry for entry in altered if entry.control == CONSTRAINED and entry.id in place]
+    if kept:
+        rows = np.array([place[entry.id] for entry in kept], dtype=np.int64)
+        free = [predictions[entry.id] for entry in kept]
+        measured.metrics["constrained"] = measure_constrained(
+            truth.take(rows),
+            _to_answers(free, planned, fallback, rows),
+            _to_answers(kept, planned, fallback, rows),
+            (fallback[0][rows], fallback[1][rows]),
+            ([entry.text for entry in free], [entry.text for entry in kept]),
+            (options.bootstrap, options.seed),
+        )
     return measured, answers
 
 

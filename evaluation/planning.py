@@ -13,10 +13,11 @@ from driving.ego_history import check_track, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.records import check_record, record_name
 from driving.row_choice import choose_evenly
+from evaluation.asking import Job
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
 from evaluation.controls import alter_records, parse_controls, plan_donors
-from evaluation.predict import Job
 from evaluation.truth import TRUTH_NAME, Truth, TruthTable, read_truth
+from qwenvl.train.sampling import Sampling
 
 if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions
@@ -163,7 +164,16 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
         seed=options.seed,
         batch_size=options.batch_size,
         altered={control: alter_records(control, whole, tellers, answer_format) for control in controls},
+        is_constrained=options.constrained,
+        sampling=plan_sampling(options),
     )
+
+
+def plan_sampling(options: EvaluateOptions) -> Sampling | None:
+    """How further answers are drawn; None where none are asked for."""
+    if not options.num_samples:
+        return None
+    return Sampling(options.num_samples, options.temperature, options.top_p, options.seed)
 
 
 def read_dataset_facts(path: Path) -> dict[str, Any]:
@@ -244,8 +254,18 @@ def _describe(
         "controls": ",".join(job.controls) or "none",
         "control_samples": options.control_samples,
         "seed": options.seed,
+        **_describe_decoding(job),
         "force": options.force,
     }
+
+
+def _describe_decoding(job: Job) -> dict[str, Any]:
+    """Only what is asked for: the plan of a run without is that of an earlier version."""
+    described: dict[str, Any] = {"constrained": True} if job.is_constrained else {}
+    if job.sampling is not None:
+        described |= {"num_samples": job.sampling.num_samples, "temperature": job.sampling.temperature}
+        described |= {"top_p": job.sampling.top_p}
+    return described
 
 
 def _check_unique(records: list[dict[str, Any]], path: Path) -> None:

@@ -11,9 +11,9 @@ from driving.errors import DrivingError
 from driving.ledger import write_text
 from driving.records import record_name
 from evaluation.answers import Answers
+from evaluation.asking import Prediction
 from evaluation.measure import FALLBACK, Measured
 from evaluation.planning import Run
-from evaluation.predict import Prediction
 from evaluation.report.claims import render_grounding
 from evaluation.report.examples import ReadFrames, render_examples
 from evaluation.report.figures import render_failures, render_learning, render_scatter

@@ -12,8 +12,8 @@ import numpy as np
 from driving.errors import DrivingError
 from driving.trajectory import integrate_batch
 from evaluation.answers import Answers
+from evaluation.asking import Prediction
 from evaluation.baselines import Motion
-from evaluation.predict import Prediction
 from evaluation.report.page import format_number, render_figure
 from evaluation.report.svg import Series, line_chart, path_chart
 from evaluation.score import Columns

@@ -9,7 +9,7 @@ import numpy as np
 
 from driving.metrics import moving_weight
 from evaluation.answers import Answers
-from evaluation.predict import Prediction
+from evaluation.asking import Prediction
 from evaluation.report.page import format_number, render_figure, render_section, render_table
 from evaluation.report.svg import Series, line_chart, scatter_chart
 from evaluation.truth import Truth

@@ -1,6 +1,8 @@
-"""Asking a model: prompts in, texts out, greedily. Evaluation during training and after it ask through here.
+"""Asking a model: prompts in, texts out. Evaluation during training and after it ask through here.
 
 [prompt sample] ──collate_prompts──▶ left-padded batch ──generate──▶ tokens ──read_tokens──▶ [Generated]
+
+The likeliest token is taken each time; a processor (train.token_grammar, train.sampling) may change which that is.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def generate_answers(
     end_tokens: list[int],
     device: Any,
     dtype: Any,
+    steer: Any = None,
 ) -> list[Generated]:
     """Answer a batch of prompts, taking the likeliest token each time. The caller chooses the gradient mode.
 
@@ -47,6 +50,7 @@ def generate_answers(
     Args:
         samples: of `build_inputs(..., with_answer=False)`.
         dtype: of the pixels.
+        steer: a transformers LogitsProcessor, asked before each token is taken.
     """
     from qwenvl.data.collate import collate_prompts, to_prompt_inputs
 
@@ -61,6 +65,7 @@ def generate_answers(
         use_cache=True,
         eos_token_id=end_tokens,
         pad_token_id=pad,
+        logits_processor=[] if steer is None else [steer],
     )
     answers = output[:, inputs["input_ids"].shape[1] :].tolist()
     return [
@@ -83,6 +88,12 @@ def find_end_tokens(model: Any, tokenizer: Any) -> list[int]:
     ids = list(configured) if isinstance(configured, list | tuple) else [configured]
     ids += [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
     return sorted({int(token) for token in ids if token is not None and token != tokenizer.unk_token_id})
+
+
+def choose_end_of_turn(end_tokens: Sequence[int], tokenizer: Any) -> int:
+    """The one end token that our answers are taught to close with."""
+    end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    return end_of_turn if end_of_turn in end_tokens else end_tokens[0]
 
 
 def choose_max_new_tokens(answers: Sequence[str], tokenizer: Any) -> int:

@@ -1,0 +1,96 @@
+"""What the other ways of decoding gave, beside the single free answer: kept to the format, drawn, and how fast.
+
+Free answers are the result; nothing here replaces them. B = rows, T = label samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from evaluation.answers import Answers, channel_columns
+from evaluation.baselines import Motion
+from evaluation.score import Columns, score_rows
+from evaluation.skill import compare
+from evaluation.statistics import Bootstrap
+from evaluation.truth import Truth
+
+CONSTRAINED_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
+_SHARES = ("strict_rate", "failed_rate", "cut_rate", "degenerate_rate", "out_of_range_rate", "mean_tokens")
+
+
+def measure_constrained(
+    truth: Truth,
+    free: Answers,
+    constrained: Answers,
+    fallback: Motion,
+    texts: tuple[list[str], list[str]],
+    draws: tuple[int, int],
+) -> dict[str, Any]:
+    """Constrained answers beside the free ones of the same rows, and what became of the rows that failed free.
+
+    `rescued` are the rows whose free answer failed: what they say under the grammar, against the fallback that they
+    are scored with otherwise. A grammar makes an answer readable, not true.
+
+    Args:
+        truth, free, constrained, fallback: of the same B rows.
+        texts: the B free and the B constrained texts.
+        draws: (resamples, seed) of the intervals.
+    """  # fmt: skip
+    bootstrap = Bootstrap(truth.groups, *draws)
+    ours = score_rows((constrained.velocity_mps, constrained.curvature_per_m), truth)
+    theirs = score_rows((free.velocity_mps, free.curvature_per_m), truth)
+    is_same = np.array([a == b for a, b in zip(*texts, strict=True)], dtype=np.float64)
+    is_strict = np.array([answer.parsing == "strict" for answer in free.parsed], dtype=bool)
+    return {
+        "num_rows": len(truth),
+        "num_clips": bootstrap.num_clusters,
+        **_summarise(ours, constrained, bootstrap),
+        "free": _summarise(theirs, free, bootstrap),
+        "gain_over_free": compare(ours, theirs, bootstrap, CONSTRAINED_METRICS),
+        "same_text_rate": bootstrap.mean(is_same).to_json(),
+        "same_text_rate_of_strict": bootstrap.mean(np.where(is_strict, is_same, np.nan)).to_json(),
+        "rescued": _measure_rescued(truth, free, ours, score_rows(fallback, truth), bootstrap),
+    }
+
+
+def _summarise(columns: Columns, answers: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
+    channel = channel_columns(answers)
+    shown = {name: columns[name] for name in CONSTRAINED_METRICS} | {name: channel[name] for name in _SHARES}
+    return {name: bootstrap.mean(column).to_json() for name, column in shown.items()}
+
+
+def _measure_rescued(
+    truth: Truth, free: Answers, ours: Columns, fallback: Columns, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    failed = ~free.is_parsed
+    kept = {
+        name: (np.where(failed, ours[name], np.nan), np.where(failed, fallback[name], np.nan))
+        for name in CONSTRAINED_METRICS
+    }
+    return {
+        "num_rows": int(failed.sum()),
+        "constrained": {name: bootstrap.mean(pair[0]).to_json() for name, pair in kept.items()},
+        "fallback": {name: bootstrap.mean(pair[1]).to_json() for name, pair in kept.items()},
+        "gain_over_fallback": {name: bootstrap.gain(*pair).to_json() for name, pair in kept.items()},
+    }
+
+
+def measure_speed(facts: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """Answers and tokens a second by kind of decoding, of one worker, prompts included and the reading of clips not.
+
+    Never part of what two runs are compared by.
+
+    Args:
+        facts: "speed" of run.json.
+    """
+    kinds = {}
+    for kind, counted in facts.get("kinds", {}).items():
+        seconds = counted["seconds"]
+        kinds[kind] = {
+            **counted,
+            "tokens_per_s": counted["num_tokens"] / seconds if seconds else None,
+            "ms_per_answer": 1000 * seconds / counted["num_answers"] if counted["num_answers"] else None,
+        }
+    return {"num_workers": facts.get("num_workers", 1), "batch_size": batch_size, **kinds}

@@ -1,0 +1,75 @@
+"""Drawing several answers for one prompt, each by its own dice: what a row rolls does not depend on its neighbours.
+
+    (seed, row id, sample) ──roll──▶ one number in [0, 1) a token ──RowSampler──▶ the token where the summed
+                                                          probabilities of that row, cut at top-p, reach it
+
+The dice of an answer are the same in any batch. The probabilities are not to the last bit: a matrix product rounds
+differently in a batch of another size or padding, and where a number falls within that rounding of a boundary between
+two tokens the answers part. The same batches (same rows, same --batch-size) on the same kind of device give the same
+answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn.
+
+    Attributes:
+        num_samples: answers a row.
+        temperature: of the probabilities; 1 is the model's own.
+        top_p: the likeliest tokens that hold this share are drawn from; 1 takes all.
+        seed: of the dice.
+    """
+
+    num_samples: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 7
+
+
+def roll(sampling: Sampling, row: str, index: int, num_tokens: int) -> np.ndarray:
+    """(num_tokens,) float64 in [0, 1): the dice of one answer; more tokens only add to them."""
+    digest = hashlib.sha256(f"{sampling.seed}:{row}:{index}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little")).random(num_tokens)
+
+
+def build_sampler(sampling: Sampling, rows: Sequence[str], index: int, num_tokens: int):
+    """A logits processor that draws the answers number `index` of these rows; for one call of `generate`.
+
+    It leaves one token a row, so that `generate` is to take the likeliest.
+    """
+    import torch
+    from transformers import LogitsProcessor
+
+    dice = torch.from_numpy(np.stack([roll(sampling, row, index, num_tokens) for row in rows]))
+
+    class RowSampler(LogitsProcessor):
+        step = 0
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            chosen = draw_tokens(scores, dice[:, self.step].to(scores.device), sampling)
+            self.step += 1
+            return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
+
+    return RowSampler()
+
+
+def draw_tokens(scores, dice, sampling: Sampling):
+    """(B, V) scores and (B,) dice -> (B,) tokens: the inverse of the summed probabilities, likeliest token first."""
+    import torch
+
+    probabilities = torch.softmax(scores.double() / sampling.temperature, dim=-1)
+    likeliest, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    summed = likeliest.cumsum(dim=-1)
+    kept = (summed - likeliest < sampling.top_p).sum(dim=-1, keepdim=True)  # the token that reaches top-p is in
+    reached = dice[:, None] * summed.gather(1, kept - 1)
+    places = torch.searchsorted(summed, reached, right=True).clamp(max=kept - 1)
+    return tokens.gather(1, places)[:, 0]
