@@ -32,6 +32,7 @@ TOOLS = {
     "evaluation.evaluate": ["EvaluateOptions"],
     "evaluation.compare_runs": ["CompareOptions"],
     "evaluation.merge": ["MergeOptions"],
+    "evaluation.text.score_text": ["ScoreTextOptions"],
     "qwenvl.tiny_model": ["TinyModelOptions"],
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
