@@ -28,7 +28,8 @@ def hold_at_limits(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> tup
 
 def displacement_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(B, T): distance between predicted and true position after each interval; the common start is left out."""
-    return np.linalg.norm(predicted[:, 1:, :2] - truth[:, 1:, :2], axis=-1)
+    offset = predicted[:, 1:, :2] - truth[:, 1:, :2]
+    return np.hypot(offset[..., 0], offset[..., 1])
 
 
 def ade_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -42,20 +43,17 @@ def fde_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def corner_distance_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(B,) mean distance between the four corners of the car as predicted and as recorded, over the horizon.
+    """(B, T) mean distance between the four corners of the car as predicted and as recorded, after each interval.
 
     The car is one of usual size (4.8 m by 1.9 m): a turn of the nose counts, which the rear axle's path hides.
     """
-    return np.linalg.norm(_corners(predicted[:, 1:]) - _corners(truth[:, 1:]), axis=-1).mean(axis=(1, 2))
-
-
-def _corners(poses: np.ndarray) -> np.ndarray:
-    """(B, T, 3) -> (B, T, 4, 2)."""
-    ahead = np.array([CAR_FRONT_M, CAR_FRONT_M, -CAR_REAR_M, -CAR_REAR_M])
-    left = np.array([CAR_HALF_WIDTH_M, -CAR_HALF_WIDTH_M, CAR_HALF_WIDTH_M, -CAR_HALF_WIDTH_M])
-    x, y, heading = poses[..., 0, None], poses[..., 1, None], poses[..., 2, None]
-    cosine, sine = np.cos(heading), np.sin(heading)
-    return np.stack([x + ahead * cosine - left * sine, y + ahead * sine + left * cosine], axis=-1)
+    x, y = (predicted[:, 1:, axis] - truth[:, 1:, axis] for axis in (0, 1))
+    cosine, sine = (turn(predicted[:, 1:, 2]) - turn(truth[:, 1:, 2]) for turn in (np.cos, np.sin))
+    total = np.zeros_like(x)
+    for ahead in (CAR_FRONT_M, -CAR_REAR_M):
+        for left in (CAR_HALF_WIDTH_M, -CAR_HALF_WIDTH_M):
+            total += np.hypot(x + ahead * cosine - left * sine, y + ahead * sine + left * cosine)
+    return total / 4
 
 
 def longitudinal_lateral_m(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ def measure_feasibility(
     true = count_violations(truth.velocity_mps, truth.curvature_per_m, truth.interval_s)
     ours = {name: np.where(is_parsed, column, np.nan) for name, column in ours.items()}
     true = {name: np.where(is_parsed, column, np.nan) for name, column in true.items()}
+    bootstrap.prepare([*ours.values(), *true.values()])
     result: dict[str, Any] = {"smoothed_over_s": min(WINDOW_S, truth.num_samples * truth.interval_s), "limits": {}}
     for name in ours:
         low, high, unit = LIMITS.get(name, (None, None, ""))
@@ -36,9 +37,7 @@ def measure_feasibility(
             "excess": bootstrap.difference(true[name], ours[name]).to_paired_json(),
         }
     others = {who: motion for who, motion in motions.items() if who not in ("model", "representation_floor")}
-    result["baselines"] = {who: _count_any(motion, truth, bootstrap) for who, motion in others.items()}
+    rough = {who: count_violations(*motion, truth.interval_s)["any"] for who, motion in others.items()}
+    bootstrap.prepare(rough.values())
+    result["baselines"] = {who: bootstrap.mean(column).to_json() for who, column in rough.items()}
     return result
-
-
-def _count_any(motion: Motion, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
-    return bootstrap.mean(count_violations(*motion, truth.interval_s)["any"]).to_json()

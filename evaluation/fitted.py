@@ -22,9 +22,9 @@ SPEED_BIN_MPS = 2.0
 MAX_PARTS = 10  # the observed second is averaged to so many parts
 RIDGE_SHARE = 1e-3  # penalty on standardised weights, as a share of the number of rows
 HIDDEN = 64
-BATCH_ROWS = 256
+BATCH_ROWS = 64  # small products, which a linear algebra library does on one thread
 NUM_EPOCHS = 40
-MIN_STEPS, MAX_STEPS = 200, 1500
+MIN_STEPS, MAX_STEPS = 200, 2000
 PEAK_RATE = 1e-2
 SEED = 7
 

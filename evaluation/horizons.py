@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from driving import metrics
 from driving.trajectory import integrate_batch
 from evaluation.fitted import Motion
@@ -16,7 +14,6 @@ from evaluation.score import L2_HORIZONS_S, Columns
 from evaluation.statistics import Bootstrap
 from evaluation.truth import Truth
 
-HORIZON_METRICS = ("ade_m", "fde_m", "corner_m", "heading_error_rad")
 _TOLERANCE = 1e-6
 
 
@@ -26,11 +23,17 @@ def measure_horizons(motions: dict[str, Motion], truth: Truth, bootstrap: Bootst
     A time that lies between two label samples is left out: it would be another time under its name.
     """
     ends = find_horizons(truth.num_samples, truth.interval_s)
-    poses = {who: integrate_batch(*motion, truth.interval_s) for who, motion in motions.items()}
-    columns = {
-        horizon: {who: _score_until(path[:, : end + 1], truth.poses[:, : end + 1]) for who, path in poses.items()}
-        for horizon, end in ends.items()
-    }
+    columns: dict[str, dict[str, Columns]] = {horizon: {} for horizon in ends}
+    for who, motion in motions.items():
+        poses = integrate_batch(*motion, truth.interval_s)
+        away_m, corners_m = metrics.displacement_m(poses, truth.poses), metrics.corner_distance_m(poses, truth.poses)
+        for horizon, end in ends.items():
+            columns[horizon][who] = {
+                "ade_m": away_m[:, :end].mean(axis=1),
+                "fde_m": away_m[:, end - 1],
+                "corner_m": corners_m[:, :end].mean(axis=1),
+                "heading_error_rad": metrics.heading_error_rad(poses[:, : end + 1], truth.poses[:, : end + 1]),
+            }
     bootstrap.prepare(column for whos in columns.values() for found in whos.values() for column in found.values())
     return {
         horizon: {
@@ -48,13 +51,4 @@ def find_horizons(num_samples: int, interval_s: float) -> dict[str, int]:
         f"{horizon:g} s": round(end)
         for horizon, end in ends.items()
         if abs(end - round(end)) < _TOLERANCE * num_samples and 1 <= round(end) <= num_samples
-    }
-
-
-def _score_until(predicted: np.ndarray, recorded: np.ndarray) -> Columns:
-    return {
-        "ade_m": metrics.ade_m(predicted, recorded),
-        "fde_m": metrics.fde_m(predicted, recorded),
-        "corner_m": metrics.corner_distance_m(predicted, recorded),
-        "heading_error_rad": metrics.heading_error_rad(predicted, recorded),
     }

@@ -128,7 +128,9 @@ def build_baselines(truth: Truth, train_labels: TrainLabels, answer_format: Answ
 
 
 def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: Bootstrap) -> dict[str, Any]:
-    rates = {name: bootstrap.mean(column).to_json() for name, column in channel_columns(answers).items()}
+    columns = channel_columns(answers)
+    bootstrap.prepare(columns.values())
+    rates = {name: bootstrap.mean(column).to_json() for name, column in columns.items()}
     velocity, curvature = baselines["label_floor"]
     is_constant = (np.ptp(velocity, axis=1) == 0) & (np.ptp(curvature, axis=1) == 0) & (velocity[:, 0] != 0)
     rates["degenerate_rate_of_truth"] = bootstrap.mean(is_constant.astype(np.float64)).to_json()

@@ -107,7 +107,7 @@ def _score_poses(poses: np.ndarray, truth: Truth) -> Columns:
         "longitudinal_m": np.abs(ahead),
         "lateral_m": np.abs(aside),
         "heading_error_rad": metrics.heading_error_rad(poses, truth.poses),
-        "corner_m": metrics.corner_distance_m(poses, truth.poses),
+        "corner_m": metrics.corner_distance_m(poses, truth.poses).mean(axis=1),
     }
 
 

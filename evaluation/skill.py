@@ -20,6 +20,7 @@ from evaluation.statistics import Bootstrap
 from evaluation.tracks import GATES
 
 GATE_METRIC = "ade_m"
+GATE_MARGIN = 1e-9  # of skill: a model that answers exactly the baseline differs by rounding
 GATE_FAILED = 3  # the exit code
 AUTO_GATE = "auto"
 
@@ -39,7 +40,9 @@ def compare(model: Columns, reference: Columns, bootstrap: Bootstrap, names: Seq
 
 def win_rates(model: Columns, reference: Columns, bootstrap: Bootstrap, names: Sequence[str]) -> dict[str, Any]:
     """Share of rows on which the model's error is smaller; a tie is half a win, a row without an error has no say."""
-    return {name: bootstrap.mean(_wins(model[name], reference[name])).to_json() for name in names}
+    wins = {name: _wins(model[name], reference[name]) for name in names}
+    bootstrap.prepare(wins.values())
+    return {name: bootstrap.mean(column).to_json() for name, column in wins.items()}
 
 
 def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -83,7 +86,7 @@ def judge_gate(metrics: dict[str, Any], asked: str = "") -> dict[str, Any]:
             f"(and of the training rows); computed were {', '.join(metrics['skill'])}"
         )
     skill = metrics["skill"].get(name, {}).get(GATE_METRIC)
-    holds = skill is not None and skill["low"] is not None and skill["low"] > 0
+    holds = skill is not None and skill["low"] is not None and skill["low"] > GATE_MARGIN
     return {
         "baseline": name,
         "metric": GATE_METRIC,

@@ -115,15 +115,15 @@ class Bootstrap:
         if not fresh:
             return
         kept = list(fresh.values())
-        sums, counts = self._cluster_sums(kept)
-        # Most columns miss no row: their counts are one and the same, and are resampled once.
-        distinct, which = np.unique(counts, axis=1, return_inverse=True)
-        numerators, denominators = self._sum_draws(sums), self._sum_draws(distinct)
+        sums, counts, which = self._cluster_sums(kept)
+        numerators, denominators = self._sum_draws(sums), self._sum_draws(counts)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums.sum(axis=0) / counts.sum(axis=0)
-            draws = numerators / denominators[:, which.ravel()]
+            means = sums.sum(axis=0) / counts.sum(axis=0)[which]
+            draws = numerators / denominators[:, which]
         for place, column in enumerate(kept):
-            self._known[id(column)] = _Resampled(column, float(means[place]), counts[:, place], draws[:, place])
+            self._known[id(column)] = _Resampled(
+                column, float(means[place]), counts[:, which[place]], np.ascontiguousarray(draws[:, place])
+            )
 
     def estimate(self, combine: Callable[..., np.ndarray], *columns: np.ndarray) -> Estimate:
         """`combine(mean of each column)` with its interval.
@@ -162,21 +162,25 @@ class Bootstrap:
         """How much of the gain over the reference is gone under the control: 0 nothing, 1 all; paired."""
         return self.estimate(lambda ours, broken, theirs: (broken - ours) / (theirs - ours), model, control, reference)
 
-    def _cluster_sums(self, columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(C, K) sums and counts of the known values of each clip."""
+    def _cluster_sums(self, columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(C, K) sums of the known values of each clip, (C, M) counts of them, and (K,) which counts are a column's.
+
+        Most columns miss no row: they share their counts, which are resampled once.
+        """
         sums = np.empty((self.num_clusters, len(columns)))
-        counts = np.empty_like(sums)
-        all_counts = np.bincount(self._codes, minlength=self.num_clusters)
+        counts: dict[bytes, np.ndarray] = {}
+        which = np.empty(len(columns), dtype=np.int64)
         for place, column in enumerate(columns):
-            column = np.asarray(column, dtype=np.float64)
-            missing = np.isnan(column)
-            if not missing.any():
-                counts[:, place] = all_counts
-            else:
-                counts[:, place] = np.bincount(self._codes[~missing], minlength=self.num_clusters)
-                column = np.where(missing, 0.0, column)
-            sums[:, place] = np.bincount(self._codes, weights=column, minlength=self.num_clusters)
-        return sums, counts
+            values = np.asarray(column, dtype=np.float64)
+            missing = np.isnan(values)
+            key = missing.tobytes() if missing.any() else b""
+            if key not in counts:
+                counts[key] = np.bincount(self._codes[~missing], minlength=self.num_clusters).astype(np.float64)
+            which[place] = list(counts).index(key)
+            sums[:, place] = np.bincount(
+                self._codes, weights=np.where(missing, 0.0, values) if key else values, minlength=self.num_clusters
+            )
+        return sums, np.stack(list(counts.values()), axis=1), which
 
     def _sum_draws(self, values: np.ndarray) -> np.ndarray:
         """(C, K) -> (R, K): the sum over the drawn clips, for each resample."""
