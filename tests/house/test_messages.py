@@ -33,6 +33,8 @@ TOOLS = {
     "evaluation.compare_runs": ["CompareOptions"],
     "evaluation.merge": ["MergeOptions"],
     "evaluation.text.score_text": ["ScoreTextOptions"],
+    "evaluation.vllm_command": ["VllmOptions"],
+    "evaluation.ask_server": ["AskOptions"],
     "qwenvl.tiny_model": ["TinyModelOptions"],
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
