@@ -8,7 +8,7 @@ from typing import Any
 from qwenvl.train.argument import DataArguments, ModelArguments, TrainingArguments
 
 
-def list_flags() -> dict[str, Any]:
+def list_own_flags() -> dict[str, Any]:
     """{flag: default}: all of two classes, and what the third adds to transformers' own or redefines."""
     return {
         field.name: field.default

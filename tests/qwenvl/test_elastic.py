@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 from forked_ranks import read_log, start_ranks, train_with  # noqa: E402
+from tiny_runs import list_flags  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train.checkpoints import mark_complete, read_num_processes  # noqa: E402
@@ -102,13 +103,9 @@ def test_a_step_learns_from_the_same_rows_however_they_are_shared(order, batch_s
 
 
 def command(tiny_model, training_json, output_dir, *more: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2", "--learning_rate", "1e-2",
-        "--video_fps", "10", "--max_steps", "7", "--save_steps", "2", "--lora_enable", "True", "--lora_r", "4",
-        "--lora_dropout", "0", "--report_to", "none", "--use_cpu", "True", "--disable_tqdm", "True",
-        "--dataloader_num_workers", "0", *more,
-    ]  # fmt: skip
+    flags = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2", "--max_steps", "7")
+    flags = (*flags, "--save_steps", "2", "--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0")
+    return list_flags(tiny_model, training_json, output_dir, *flags, *more)
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from plain_batches import PAD, plain_inputs  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.data.collate import collate, collate_prompts, to_prompt_inputs, to_step_inputs  # noqa: E402
 from qwenvl.data.dataset import build_inputs, read_records  # noqa: E402
 from qwenvl.data.families import family_of  # noqa: E402
-from qwenvl.data.labels import IGNORED, MEDIA_PLACEHOLDERS  # noqa: E402
+from qwenvl.data.labels import MEDIA_PLACEHOLDERS  # noqa: E402
 from qwenvl.data.pixels import render_video_block, set_processor_budget  # noqa: E402
 from qwenvl.data.positions import plan_positions  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
@@ -31,7 +32,6 @@ from qwenvl.train.tuning import apply_tuning, list_lora_targets  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
-PAD = 0
 QWEN2_5 = pytest.param(
     "qwen2_5_vl", marks=pytest.mark.skipif(transformers.__version__ < "5.19", reason="transformers 5.17 is refused")
 )
@@ -66,29 +66,6 @@ def samples(other, training_json):
     folder = training_json.parent
     records = read_records(training_json)[:3]
     return processor, [build_inputs(r, processor, preprocessing, with_answer=True, folders=[folder]) for r in records]
-
-
-def plain_inputs(processor, samples):
-    """The padded batch with its mask and labels, put together by hand, and patches by the plain processor."""
-    width = max(len(sample["input_ids"]) for sample in samples)
-
-    def pad(key, filler):
-        return torch.stack([torch.nn.functional.pad(s[key], (0, width - len(s[key])), value=filler) for s in samples])
-
-    lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
-    pixels = processor.video_processor(
-        videos=[video.permute(0, 3, 1, 2) for sample in samples for video in sample["videos"]],
-        do_resize=False, do_sample_frames=False, return_tensors="pt",
-    )  # fmt: skip
-    times = {"second_per_grid_ts": torch.tensor([0.2] * len(samples))} if family_of(processor).tokens_per_second else {}
-    return times | {
-        "input_ids": pad("input_ids", PAD),
-        "labels": pad("labels", IGNORED),
-        "mm_token_type_ids": pad("mm_token_type_ids", 0),
-        "attention_mask": (torch.arange(width)[None] < lengths[:, None]).long(),
-        "pixel_values_videos": pixels["pixel_values_videos"],
-        "video_grid_thw": pixels["video_grid_thw"],
-    }
 
 
 @pytest.mark.parametrize("flatten", [False, True], ids=["padded", "flattened"])

@@ -7,10 +7,10 @@ import copy
 import pytest
 
 torch = pytest.importorskip("torch")
+from plain_batches import PAD, plain_inputs  # noqa: E402
 
 from qwenvl.data.collate import collate, collate_prompts, to_prompt_inputs, to_step_inputs  # noqa: E402
 from qwenvl.data.dataset import build_inputs, read_records  # noqa: E402
-from qwenvl.data.labels import IGNORED  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402
 from qwenvl.train.fast_vision import embed_frames, speed_up_vision  # noqa: E402
 from qwenvl.train.forward import use_driving_forward  # noqa: E402
@@ -19,7 +19,6 @@ from qwenvl.train.loading import load_model  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 TEN_FPS = Preprocessing(video_fps=10.0)
-PAD = 0
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +43,6 @@ def ours(tiny_model):
 
 def step_inputs(processor, samples, flatten):
     return to_step_inputs(collate(samples, pad_token_id=PAD, flatten=flatten), processor, "cpu")
-
-
-def plain_inputs(processor, samples):
-    """The padded batch with its mask and labels, put together by hand, and patches by the plain processor."""
-    width = max(len(sample["input_ids"]) for sample in samples)
-
-    def pad(key, filler):
-        return torch.stack([torch.nn.functional.pad(s[key], (0, width - len(s[key])), value=filler) for s in samples])
-
-    lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
-    pixels = processor.video_processor(
-        videos=[video.permute(0, 3, 1, 2) for sample in samples for video in sample["videos"]],
-        do_resize=False, do_sample_frames=False, return_tensors="pt",
-    )  # fmt: skip
-    return {
-        "input_ids": pad("input_ids", PAD),
-        "labels": pad("labels", IGNORED),
-        "mm_token_type_ids": pad("mm_token_type_ids", 0),
-        "attention_mask": (torch.arange(width)[None] < lengths[:, None]).long(),
-        "pixel_values_videos": pixels["pixel_values_videos"],
-        "video_grid_thw": pixels["video_grid_thw"],
-    }
 
 
 def test_three_samples_of_three_lengths_are_padded_to_one(processor, samples):

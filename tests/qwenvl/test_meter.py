@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 torch = pytest.importorskip("torch")
+from tiny_runs import list_flags  # noqa: E402
+
 from qwenvl.train.meter import StepMeter, read_peak_memory_gib  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -115,13 +117,8 @@ def test_the_numbers_of_the_screen_are_in_the_log_and_in_tensorboard(tiny_model,
 
     from qwenvl.train.train_qwen import run
 
-    command = [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir",
-        str(tmp_path / "run"), "--per_device_train_batch_size", "2", "--max_steps", "3", "--video_fps", "10",
-        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", "--report_to", "tensorboard",
-        "--logging_dir", str(tmp_path / "events"),
-    ]  # fmt: skip
-    assert run(command) == 0
+    flags = ("--max_steps", "3", "--report_to", "tensorboard", "--logging_dir", str(tmp_path / "events"))
+    assert run(list_flags(tiny_model, training_json, tmp_path / "run", *flags)) == 0
     lines = [json.loads(line) for line in (tmp_path / "run/training_log.jsonl").read_text().splitlines()]
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     names = {

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from tiny_runs import list_flags  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.data.dataset import DrivingDataset  # noqa: E402
@@ -176,11 +177,7 @@ class OutOfMemoryAt(transformers.TrainerCallback):
 
 
 def command(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True",
-        "--dataloader_num_workers", "0", "--use_cpu", "True", "--max_steps", "3", *extra,
-    ]  # fmt: skip
+    return list_flags(tiny_model, training_json, output_dir, "--max_steps", "3", *extra)
 
 
 def test_a_run_whose_step_does_not_fit_ends_with_one_message(tiny_model, training_json, tmp_path, capsys):

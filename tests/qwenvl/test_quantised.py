@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("bitsandbytes")
 import transformers  # noqa: E402
+from tiny_runs import KillAt, Killed, assert_same_weights, list_flags  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from qwenvl.train import quantised  # noqa: E402
@@ -93,39 +94,16 @@ def test_a_library_that_quantises_the_tower_is_refused(tiny_model, monkeypatch):
         load_model(tiny_model, attention="sdpa", dtype=torch.float32, load_in_4bit=True)
 
 
-def command(model, data, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(model), "--dataset_use", str(data), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none",
-        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", *extra,
-    ]  # fmt: skip
-
-
 def test_quantised_weights_cannot_be_trained_in_full(tiny_model, training_json, tmp_path):
     with pytest.raises(DrivingError, match="4-bit weights cannot be trained themselves; set --lora_enable True"):
-        parse_plan(command(tiny_model, training_json, tmp_path, "--load_in_4bit", "True"))
+        parse_plan(list_flags(tiny_model, training_json, tmp_path, "--load_in_4bit", "True"))
 
 
 def test_a_missing_bitsandbytes_says_how_it_is_installed(tiny_model, training_json, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
     with pytest.raises(DrivingError, match="need bitsandbytes, which is not installed; uv pip install bitsandbytes"):
-        parse_plan(command(tiny_model, training_json, tmp_path, *QLORA))
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAt(transformers.TrainerCallback):
-    """Stops a run after a step, as a kill would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
+        parse_plan(list_flags(tiny_model, training_json, tmp_path, *QLORA))
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +111,8 @@ def results(tiny_model, training_json, tmp_path_factory):
     """(a QLoRA run of 4 steps, the same killed after step 3 and run again)."""
     folder = tmp_path_factory.mktemp("qlora")
     flags = [*QLORA, "--max_steps", "4", "--save_steps", "2"]
-    assert run(command(tiny_model, training_json, folder / "whole", *flags)) == 0
-    broken = command(tiny_model, training_json, folder / "broken", *flags)
+    assert run(list_flags(tiny_model, training_json, folder / "whole", *flags)) == 0
+    broken = list_flags(tiny_model, training_json, folder / "broken", *flags)
     with pytest.raises(Killed):
         run(broken, callbacks=[KillAt(3)])
     assert run(broken) == 0
@@ -142,11 +120,8 @@ def results(tiny_model, training_json, tmp_path_factory):
 
 
 def test_a_killed_qlora_run_ends_in_the_same_bits(results):
-    from safetensors.torch import load_file
-
-    whole, broken = (load_file(folder / "adapter_model.safetensors") for folder in results)
-    assert whole.keys() == broken.keys()
-    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+    whole, broken = results
+    assert_same_weights(broken, whole)
 
 
 def test_a_result_names_the_base_that_it_was_trained_on(results, tiny_model):
@@ -184,7 +159,7 @@ def test_two_processes_that_share_out_quantised_weights_compute_the_same_losses(
     def losses_of(name: str, *extra: str) -> list[float]:
         flags = [*QLORA, "--lora_dropout", "0", "--max_steps", "3", "--per_device_train_batch_size", "1", *extra]
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        program = ["-m", "qwenvl.train.train_qwen", *command(tiny_model, training_json, tmp_path / name, *flags)]
+        program = ["-m", "qwenvl.train.train_qwen", *list_flags(tiny_model, training_json, tmp_path / name, *flags)]
         done = subprocess.run([*launcher, *program], cwd=repository, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return [json.loads(line)["loss"] for line in (tmp_path / name / "training_log.jsonl").read_text().splitlines()]

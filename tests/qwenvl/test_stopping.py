@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
+from tiny_runs import assert_same_weights, list_flags  # noqa: E402
 
 from driving.errors import LedgerError  # noqa: E402
 from qwenvl.train.disk import explain_failed_save  # noqa: E402
@@ -23,18 +24,8 @@ pytestmark = pytest.mark.needs_torch
 
 
 def command(tiny_model, training_json, output_dir) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none",
-        "--disable_tqdm", "True", "--dataloader_num_workers", "0", "--use_cpu", "True", "--lora_enable", "True",
-        "--max_steps", "4", "--save_steps", "2", "--lora_r", "4",
-    ]  # fmt: skip
-
-
-def weights_of(folder) -> dict:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "adapter_model.safetensors")
+    flags = ("--lora_enable", "True", "--lora_r", "4", "--max_steps", "4", "--save_steps", "2")
+    return list_flags(tiny_model, training_json, output_dir, *flags)
 
 
 class AskToStop(transformers.TrainerCallback):
@@ -47,7 +38,7 @@ class AskToStop(transformers.TrainerCallback):
 def whole(tiny_model, training_json, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert run(command(tiny_model, training_json, folder)) == 0
-    return weights_of(folder)
+    return folder
 
 
 def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on_to_the_same_bits(
@@ -62,8 +53,7 @@ def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on_to_the_sa
     assert signal.getsignal(signal.SIGTERM) == before
     assert run(argv) == 0
     assert "continuing from" in capsys.readouterr().out
-    found = weights_of(tmp_path / "run")
-    assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
+    assert_same_weights(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize(("is_parent", "has_ended"), [(True, True), (False, False)], ids=["parent", "group"])
@@ -97,8 +87,7 @@ def test_a_disk_that_fills_up_in_a_checkpoint_is_one_line_and_the_run_goes_on_to
         with pytest.raises(LedgerError, match="the disk is full while writing .*checkpoint-2; make room and run"):
             run(argv)
     assert run(argv) == 0
-    found = weights_of(tmp_path / "run")
-    assert [name for name in whole if not torch.equal(whole[name], found[name])] == []
+    assert_same_weights(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("num_values", [10, 1_000_000])

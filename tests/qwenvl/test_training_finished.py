@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 import transformers  # noqa: E402
+from tiny_runs import list_flags  # noqa: E402
 
 from qwenvl.train.train_qwen import run  # noqa: E402
 
@@ -16,12 +17,8 @@ pytestmark = pytest.mark.needs_torch
 
 
 def arguments(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True",
-        "--use_cpu", "True", "--lora_enable", "True", "--lora_r", "4", "--dataloader_num_workers", "0",
-        "--max_steps", "2", *extra,
-    ]  # fmt: skip
+    flags = ("--lora_enable", "True", "--lora_r", "4", "--max_steps", "2")
+    return list_flags(tiny_model, training_json, output_dir, *flags, *extra)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+from tiny_runs import list_flags  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
@@ -20,11 +21,8 @@ pytestmark = pytest.mark.needs_torch
 
 
 def arguments(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True",
-        "--use_cpu", "True", "--lora_enable", "True", "--lora_r", "4", "--num_train_epochs", "1", *extra,
-    ]  # fmt: skip
+    flags = ("--lora_enable", "True", "--lora_r", "4", "--num_train_epochs", "1", "--dataloader_num_workers", "2")
+    return list_flags(tiny_model, training_json, output_dir, *flags, *extra)
 
 
 def fail_on(name: str, fail):

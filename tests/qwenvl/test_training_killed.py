@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from zygote import Zygote
 
-torch = pytest.importorskip("torch")
-from safetensors.torch import load_file  # noqa: E402
+pytest.importorskip("torch")
+from tiny_runs import assert_same_weights, list_flags, read_losses  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
@@ -34,12 +34,8 @@ WAYS = {
 
 
 def arguments(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1", "--learning_rate", "1e-2",
-        "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True", "--dataloader_num_workers", "0",
-        "--use_cpu", "True", "--max_steps", str(NUM_STEPS), "--save_steps", "1", *extra,
-    ]  # fmt: skip
+    steps = ("--gradient_accumulation_steps", "1", "--max_steps", str(NUM_STEPS), "--save_steps", "1")
+    return list_flags(tiny_model, training_json, output_dir, *steps, *extra)
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +70,6 @@ def begin(zygote, tiny_model, training_json, tmp_path):
         return zygote.start(command, tmp_path / "said")
 
     return start
-
-
-def assert_same_weights(found_dir, expected_dir) -> None:
-    (expected,), (found,) = (list(folder.glob("*model.safetensors")) for folder in (expected_dir, found_dir))
-    expected, found = load_file(expected), load_file(found)
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-
-
-def read_losses(folder) -> list[str]:
-    """Step and loss of each line of the log, as they stand there."""
-    return [line.split(', "grad_norm"')[0] for line in (folder / "training_log.jsonl").read_text().splitlines()]
 
 
 def wait_until_gone(group: int, within_s: float = 5.0) -> None:

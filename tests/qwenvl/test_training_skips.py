@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 import transformers  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from tiny_runs import Killed, assert_same_weights, list_flags  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError, VideoError  # noqa: E402
 from driving.ledger import Skip, read_ledger  # noqa: E402
@@ -24,10 +24,6 @@ pytestmark = pytest.mark.needs_torch
 
 PADDED = ("--per_device_train_batch_size", "2")
 PACKED = ("--per_device_train_batch_size", "1", "--data_packing", "True", "--model_max_length", "512")
-
-
-class Killed(Exception):
-    pass
 
 
 class At(transformers.TrainerCallback):
@@ -46,17 +42,9 @@ def kill() -> None:
 
 
 def arguments(tiny_model, training_json, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(training_json), "--output_dir", str(output_dir),
-        "--learning_rate", "1e-2", "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True",
-        "--dataloader_num_workers", "0", "--use_cpu", "True", "--lora_enable", "True", "--lora_r", "4",
-        "--max_bad_fraction", "0.5", "--max_steps", "9", "--save_steps", "4", "--save_total_limit", "9", *extra,
-    ]  # fmt: skip
-
-
-def assert_same_weights(found_dir, expected_dir) -> None:
-    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (expected_dir, found_dir))
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    flags = ("--lora_enable", "True", "--lora_r", "4", "--max_bad_fraction", "0.5", "--max_steps", "9")
+    flags = (*flags, "--save_steps", "4", "--save_total_limit", "9")
+    return list_flags(tiny_model, training_json, output_dir, *flags, *extra)
 
 
 def skips_of(folder) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 from judging import ask_plainly, list_answers, measure_plain_loss, read_evaluations  # noqa: E402
+from tiny_runs import KillAt, Killed, assert_same_weights, list_flags  # noqa: E402
 
 from driving.errors import DrivingError, LedgerError  # noqa: E402
 from qwenvl.data.collate import collate  # noqa: E402
@@ -27,21 +28,6 @@ FULL = ("--tune_mm_vision", "True")
 LORA = ("--lora_enable", "True", "--lora_r", "4", "--lora_dropout", "0.1")
 STEPS = ("--max_steps", "4", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2")
 FORMAT = {"num_pairs": 2, "fps": 10.0}
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAt(transformers.TrainerCallback):
-    """Stops a run after a step, as a kill would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +42,7 @@ def data(training_json, tmp_path_factory) -> Path:
 
 
 def arguments(tiny_model, data, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(data / "train.json"),
-        "--output_dir", str(output_dir), "--per_device_train_batch_size", "2", "--learning_rate", "1e-2",
-        "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True", "--dataloader_num_workers", "0",
-        "--use_cpu", "True", *extra,
-    ]  # fmt: skip
-
-
-def weights_of(folder) -> dict:
-    from safetensors.torch import load_file
-
-    (path,) = folder.glob("*model.safetensors")
-    return load_file(path)
-
-
-def assert_same_weights(found_dir, expected_dir) -> None:
-    expected, found = weights_of(expected_dir), weights_of(found_dir)
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    return list_flags(tiny_model, data / "train.json", output_dir, *extra)
 
 
 def lines_of(folder, name="training_log.jsonl") -> list[dict]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 from forked_ranks import train_with  # noqa: E402
 from judging import ask_plainly, list_answers, measure_plain_loss, read_evaluations  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from tiny_runs import assert_same_weights, list_flags  # noqa: E402
 
 pytestmark = [pytest.mark.needs_torch, pytest.mark.slow]
 
@@ -39,12 +39,9 @@ def data(training_json, tmp_path_factory) -> Path:
 
 
 def arguments(tiny_model, data, output_dir, *extra: str) -> list[str]:
-    return [
-        "--model_name_or_path", str(tiny_model), "--dataset_use", str(data / "train.json"),
-        "--output_dir", str(output_dir), "--per_device_train_batch_size", "1", "--learning_rate", "1e-2",
-        "--video_fps", "10", "--report_to", "none", "--disable_tqdm", "True", "--dataloader_num_workers", "1",
-        "--use_cpu", "True", "--max_steps", "4", "--save_steps", "2", *extra,
-    ]  # fmt: skip
+    flags = ("--per_device_train_batch_size", "1", "--dataloader_num_workers", "1")
+    flags = (*flags, "--max_steps", "4", "--save_steps", "2")
+    return list_flags(tiny_model, data / "train.json", output_dir, *flags, *extra)
 
 
 @pytest.mark.parametrize("flags", [LORA, ZERO_3, LORA_ZERO_3], ids=["lora", "zero-3", "lora-zero-3"])
@@ -64,8 +61,7 @@ def test_two_ranks_end_in_the_same_bits_with_and_without_evaluation(tiny_model, 
         train_with(arguments(tiny_model, data, tmp_path / name, *LORA, *flags))
         for name, flags in (("evaluated", EVALUATED), ("plain", ()))
     )
-    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (plain, evaluated))
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert_same_weights(evaluated, plain)
 
 
 @pytest.mark.parametrize("flags", [(), ZERO_3[2:]], ids=["data-parallel", "zero-3"])
@@ -77,6 +73,5 @@ def test_two_ranks_keep_the_best_and_make_it_the_result(flags, repository, tiny_
     losses = {step: line["metrics"]["eval_loss"] for step, line in read_evaluations(folder).items()}
     facts = json.loads((folder / "best.json").read_text())
     assert facts["step"] == min(losses, key=losses.get) < 4
-    expected, found = (load_file(place / "model.safetensors") for place in (folder / facts["checkpoint"], folder))
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert_same_weights(folder, folder / facts["checkpoint"])
     assert {path.name for path in folder.glob("checkpoint-*")} == {facts["checkpoint"], "checkpoint-4"}
