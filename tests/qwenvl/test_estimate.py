@@ -14,7 +14,7 @@ from qwenvl.train.estimate import list_grids, plan_batch, plan_memory, read_engi
 from qwenvl.train.estimate_report import estimate_seconds, format_hours, format_memory  # noqa: E402
 from qwenvl.train.flops import Flops, Learning, Work  # noqa: E402
 from qwenvl.train.memory import Engine, MicroBatch  # noqa: E402
-from qwenvl.train.speed import Speed, measure_speed  # noqa: E402
+from qwenvl.train.speed import Speed, Trial, measure_speed  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
@@ -116,15 +116,19 @@ def shapes(tiny_model):
     return plan, apply_tuning(model, plan.model)
 
 
+def trial_of(model, shape, learning) -> Trial:
+    return Trial(
+        model=model, shape=shape, learning=learning, device=torch.device("cpu"), dtype=torch.float32,
+        num_samples=2, tokens=100, grid=(5, 4, 6),
+    )  # fmt: skip
+
+
 def test_a_layer_and_a_block_are_timed_and_the_model_is_left_as_it_was(shapes):
     plan, model = shapes
     memory = plan_memory(plan, model, SAMPLE, None)
     before = [(name, parameter.device.type, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
     learning = Learning(frozenset({"merger"}), {"language": memory.parameters["language"][0]})
-    device = torch.device("cpu")
-    speed = measure_speed(
-        model, memory.shape, learning, device, torch.float32, num_samples=2, tokens=100, grid=(5, 4, 6)
-    )
+    speed = measure_speed(trial_of(model, memory.shape, learning))
     assert 1e6 < speed.text_flops_per_s < 1e13 and 1e6 < speed.vision_flops_per_s < 1e13
     assert before == [(name, p.device.type, tuple(p.shape)) for name, p in model.named_parameters()]
 
@@ -136,8 +140,7 @@ def test_a_layer_that_does_not_fit_is_the_reason_why_nothing_is_timed(shapes, mo
     monkeypatch.setattr(torch.nn.Module, "to_empty", refuse)
     plan, model = shapes
     memory = plan_memory(plan, model, SAMPLE, None)
-    settings = {"num_samples": 1, "tokens": 100, "grid": (5, 4, 6)}
-    reason = measure_speed(model, memory.shape, Learning(), torch.device("cpu"), torch.float32, **settings)
+    reason = measure_speed(trial_of(model, memory.shape, Learning()))
     assert reason == "one layer does not fit into the memory of this machine"
 
 
@@ -146,8 +149,7 @@ def test_four_bit_layers_are_not_timed_without_weights(shapes):
         pass
 
     fake = SimpleNamespace(parameters=lambda: iter([Params4bit(torch.zeros(1))]))
-    settings = {"num_samples": 1, "tokens": 100, "grid": (5, 4, 6)}
-    reason = measure_speed(fake, None, Learning(), torch.device("cpu"), torch.float32, **settings)
+    reason = measure_speed(trial_of(fake, None, Learning()))
     assert reason == "4-bit layers cannot be timed without their weights"
 
 

@@ -16,7 +16,7 @@ from qwenvl.train.estimate import count_run, describe_learning, list_grids, sum_
 from qwenvl.train.flops import Flops
 from qwenvl.train.memory import MemoryPlan, estimate_memory
 from qwenvl.train.progress import format_duration
-from qwenvl.train.speed import Speed, measure_speed
+from qwenvl.train.speed import Speed, Trial, measure_speed
 
 if TYPE_CHECKING:
     from qwenvl.data.lengths import Lengths
@@ -47,18 +47,18 @@ def estimate_time(
     device = plan.run.device
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[plan.model.precision]
     num_batches = steps_an_epoch * plan.run.gradient_accumulation_steps * plan.num_processes
-    speed = measure_speed(
-        model,
-        memory.shape,
-        describe_learning(memory),
-        device,
-        dtype,
+    trial = Trial(
+        model=model,
+        shape=memory.shape,
+        learning=describe_learning(memory),
+        device=device,
+        dtype=dtype,
         num_samples=max(1, round(num_rows / num_batches)),
         tokens=max(1, round(epoch.tokens / num_rows)),
         grid=grids[0] if grids else (0, 0, 0),
     )
     # Processes on one CPU share its cores.
-    return format_hours(flops, speed, plan.num_processes if device.type == "cuda" else 1, total_steps)
+    return format_hours(flops, measure_speed(trial), plan.num_processes if device.type == "cuda" else 1, total_steps)
 
 
 def estimate_seconds(flops: Flops, speed: Speed, num_parallel: int) -> float:

@@ -36,32 +36,36 @@ class Speed:
     vision_flops_per_s: float
 
 
-def measure_speed(
-    model: Any,
-    shape: ModelShape,
-    learning: Learning,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    num_samples: int,
-    tokens: int,
-    grid: Grid,
-) -> Speed | str:
-    """Time one layer, and one block where there are frames; or say why that cannot be done.
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is timed: a layer and a block of a model, on the micro-batch that a run gives them.
 
-    Args:
+    Attributes:
         model: its weights may be on torch's meta device.
         dtype: of the products.
         num_samples: of a usual micro-batch.
         tokens: of a usual sample.
         grid: (t, h, w) of its video.
     """
-    if any(type(parameter).__name__ == "Params4bit" for parameter in model.parameters()):
+
+    model: Any
+    shape: ModelShape
+    learning: Learning
+    device: torch.device
+    dtype: torch.dtype
+    num_samples: int
+    tokens: int
+    grid: Grid
+
+
+def measure_speed(trial: Trial) -> Speed | str:
+    """Time one layer, and one block where there are frames; or say why that cannot be done."""
+    if any(type(parameter).__name__ == "Params4bit" for parameter in trial.model.parameters()):
         return "4-bit layers cannot be timed without their weights"
-    learning = replace(learning, recomputes=False)
+    trial = replace(trial, learning=replace(trial.learning, recomputes=False))
     try:
-        text = _measure_text(model, shape, learning, device, dtype, num_samples, tokens)
-        vision = _measure_vision(model, shape, learning, device, dtype, num_samples, grid) if grid[0] else text
+        text = _measure_text(trial)
+        vision = _measure_vision(trial) if trial.grid[0] else text
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -69,22 +73,15 @@ def measure_speed(
     return Speed(text, vision)
 
 
-def _measure_text(
-    model: Any,
-    shape: ModelShape,
-    learning: Learning,
-    device: torch.device,
-    dtype: torch.dtype,
-    num_samples: int,
-    tokens: int,
-) -> float:
-    language_model = next(m for name, m in model.named_modules() if name.rsplit(".", 1)[-1] == "language_model")
+def _measure_text(trial: Trial) -> float:
+    shape, learning, device, dtype = trial.shape, trial.learning, trial.device, trial.dtype
+    language_model = next(m for name, m in trial.model.named_modules() if name.rsplit(".", 1)[-1] == "language_model")
     layer = _copy_first(language_model, "layers", device, unused="embed_tokens")
     implementation = language_model.config._attn_implementation
     tunes = bool(learning.in_full or learning.adapters)
 
     def split(num_tokens: int) -> tuple[int, int]:
-        return max(1, num_tokens // tokens), min(num_tokens, tokens)
+        return max(1, num_tokens // trial.tokens), min(num_tokens, trial.tokens)
 
     def run(num_tokens: int) -> None:
         rows, length = split(num_tokens)
@@ -99,24 +96,16 @@ def _measure_text(
 
     one = replace(shape, text=replace(shape.text, num_layers=1))
     share = {part: count // shape.text.num_layers for part, count in learning.adapters.items() if part == LANGUAGE}
-    num_tokens = _find_size(run, num_samples * tokens, device)
+    num_tokens = _find_size(run, trial.num_samples * trial.tokens, device)
     rows, length = split(num_tokens)
     flops = count_flops(one, describe_work([length] * rows, 0), replace(learning, adapters=share))
     return (flops.forward["text"] + flops.backward["text"]) / _time(lambda: run(num_tokens), device)
 
 
-def _measure_vision(
-    model: Any,
-    shape: ModelShape,
-    learning: Learning,
-    device: torch.device,
-    dtype: torch.dtype,
-    num_samples: int,
-    grid: Grid,
-) -> float:
-    tower = find_tower(model)
+def _measure_vision(trial: Trial) -> float:
+    vision, grid, learning, device, dtype = trial.shape.vision, trial.grid, trial.learning, trial.device, trial.dtype
+    tower = find_tower(trial.model)
     block = _materialise(copy.deepcopy(tower.blocks[0]), device)
-    vision = shape.vision
     learns = learning.learns(VISION)
 
     def run(num_frames: int) -> None:
@@ -134,8 +123,8 @@ def _measure_vision(
         if learns:
             output.float().square().mean().backward()
 
-    num_frames = _find_size(run, num_samples * grid[0], device, first=1)
-    one = replace(shape, vision=replace(vision, num_layers=1, patch_values=0, num_whole_frame_layers=1))
+    num_frames = _find_size(run, trial.num_samples * grid[0], device, first=1)
+    one = replace(trial.shape, vision=replace(vision, num_layers=1, patch_values=0, num_whole_frame_layers=1))
     share = {part: count // vision.num_layers for part, count in learning.adapters.items() if part == VISION}
     flops = count_flops(one, describe_work([], 0, [(num_frames, *grid[1:])]), replace(learning, adapters=share))
     return (flops.forward["vision"] + flops.backward["vision"]) / _time(lambda: run(num_frames), device)
