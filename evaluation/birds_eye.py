@@ -50,11 +50,11 @@ def draw_birds_eye(image: Any, paths: Sequence[DrawnPath], reach_m: float = 0.0)
         pen.text((size * 0.5, row + 1), f"{ahead:g} m", font=load_font(size), fill=TEXT)
     rear, front, side = -REAR_AXLE_M, CAR_LENGTH_M - REAR_AXLE_M, CAR_WIDTH_M / 2
     car = place(np.array([[rear, side], [front, side], [front, -side], [rear, -side]]))
-    shapes: list[tuple] = [("fill", car, CAR)]
     line = max(1.2, height / 90)
-    for path in paths:
-        points = place(path.poses[:, :2])
-        shapes.append(("line", points, (*path.colour, 255), line))
+    drawn = [(place(path.poses[:, :2]), path) for path in paths]
+    shapes: list[tuple] = [("line", points, (*path.colour, 255), line) for points, path in drawn]
+    shapes.append(("fill", car, CAR))
+    for points, path in drawn:
         shapes.append(("dot", points[-1], (*path.colour, 255), 1.7 * line))
         if 0 <= path.now < len(points):
             shapes.append(("dot", points[path.now], (255, 255, 255, 255), 1.9 * line))

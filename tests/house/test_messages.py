@@ -31,6 +31,7 @@ TOOLS = {
     "data_prep.label_floor": ["LabelFloorOptions"],
     "evaluation.evaluate": ["EvaluateOptions"],
     "evaluation.compare_runs": ["CompareOptions"],
+    "evaluation.predict_video": ["PredictOptions"],
     "evaluation.merge": ["MergeOptions"],
     "evaluation.text.score_text": ["ScoreTextOptions"],
     "evaluation.vllm_command": ["VllmOptions"],
