@@ -32,7 +32,7 @@ from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
 SKILL_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
-FALLBACK = "train_mean"  # of video only, and what all gains are over; with history failed answers are scored as CTRV
+MEAN = "train_mean"  # what a gain by being told is over
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def measure(
         "rows": {"num_scored": len(truth), "num_clips": bootstrap.num_clusters, "num_samples": truth.num_samples},
         "horizon_s": truth.num_samples * truth.interval_s,
         "track": track,
+        "reference": REFERENCES[track],
         "fallback_of_failed_answers": FALLBACKS[track],
         "parsing": _measure_parsing(answers, baselines, bootstrap),
         "model": summarise(columns["model"], bootstrap),
@@ -101,7 +102,7 @@ def measure(
         for name in baselines
     }
     metrics |= _measure_skill(columns, [name for name in baselines if name not in FLOORS], bootstrap, track)
-    metrics["strata"] = measure_strata(truth, columns, bootstrap, SKILL_METRICS, FALLBACK)
+    metrics["strata"] = measure_strata(truth, columns, bootstrap, SKILL_METRICS, REFERENCES[track])
     metrics["controls"] = {name: _measure_control(control, truth, bootstrap) for name, control in controls.items()}
     metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, track)
     return Measured(metrics, columns, baselines)
@@ -123,7 +124,7 @@ def _measure_skill(columns: dict[str, Columns], names: list[str], bootstrap: Boo
 
 
 def build_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
-    """The baselines of these rows; the fallback of failed answers is the one named FALLBACK."""
+    """The baselines of these rows, by name."""
     return predict_baselines(truth, train_labels, answer_format)
 
 
@@ -174,7 +175,7 @@ def measure_grounding(
             result[name] = {"share_flipped": _share_flipped(truth, answers, control, clustered)}
             continue
         broken = score_rows((control.answers.velocity_mps, control.answers.curvature_per_m), part)
-        over = FALLBACK if name in HISTORY_CONTROLS else REFERENCES[track]
+        over = MEAN if name in HISTORY_CONTROLS else REFERENCES[track]
         result[name] = {
             "over": over,
             "share_removed": _share_removed(ours, broken, columns[over], "velocity_mae_mps", control, clustered),

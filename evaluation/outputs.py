@@ -35,14 +35,14 @@ from evaluation.answers import Answers, parse_text, read_answers
 from evaluation.asking import CONSTRAINED, PLAIN, Prediction
 from evaluation.decoding import measure_constrained, measure_speed
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
-from evaluation.measure import FALLBACK, ControlAnswers, Measured, build_baselines, measure
+from evaluation.measure import ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME
 from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
 from evaluation.samples import measure_samples, read_samples
 from evaluation.skill import judge_gate
 from evaluation.statistics import Bootstrap
-from evaluation.tracks import build_fallback
+from evaluation.tracks import SPOKEN, build_fallback
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -270,11 +270,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def summarise_run(metrics: dict[str, Any], folder: Path) -> str:
     """The last line of output."""
-    rows, model, mean = metrics["rows"], metrics["model"], metrics["baselines"][FALLBACK]
+    rows, model, reference = metrics["rows"], metrics["model"], metrics["reference"]
     parts = [f"{rows['num_scored']:,} answers of {rows['num_clips']:,} clips"]
     for name, unit in (("velocity_mae_mps", "m/s speed"), ("ade_m", "m ADE")):
-        ours, theirs = model[name]["value"], mean[name]["value"]
-        parts.append(f"{ours:.2f} {unit} (training mean {theirs:.2f})")
+        ours, theirs = model[name]["value"], metrics["baselines"][reference][name]["value"]
+        parts.append(f"{ours:.2f} {unit} ({SPOKEN[reference]} {theirs:.2f})")
     counts = metrics["parsing"]["counts"]
     parts.append(f"{counts['failed']:,} failed to parse, {rows['num_skipped']:,} skipped (see {LEDGER_NAME})")
     return f"{', '.join(parts)}; {folder / REPORT_NAME}"

@@ -19,7 +19,8 @@ from evaluation.baselines import Motion, ctrv
 from evaluation.truth import Truth
 
 FALLBACKS = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}
-REFERENCES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}  # what gains by seeing are over
+REFERENCES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}  # what gains by seeing are over; shown beside the model
+SPOKEN = {"train_mean": "training mean", "ctrv": "CTRV"}  # references as people are told them
 GATES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctra"}  # what --require-beat asks for where nobody names another
 
 

@@ -12,7 +12,7 @@ from driving.ledger import write_text
 from driving.records import record_name
 from evaluation.answers import Answers
 from evaluation.asking import Prediction
-from evaluation.measure import FALLBACK, Measured
+from evaluation.measure import Measured
 from evaluation.planning import Run
 from evaluation.report.claims import render_grounding
 from evaluation.report.examples import ReadFrames, render_examples
@@ -36,7 +36,8 @@ def write_report(
     examples = render_examples(
         truth,
         answers,
-        measured.baselines[FALLBACK],
+        metrics["reference"],
+        measured.baselines[metrics["reference"]],
         measured.columns["model"],
         predictions,
         frame_reader(planned, metrics),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from evaluation.measure import FALLBACK
 from evaluation.report.page import format_estimate, render_figure, render_section, render_table
 from evaluation.report.sections import bar_of
 from evaluation.report.svg import bar_chart
+from evaluation.tracks import SPOKEN
 
 Metrics = dict[str, Any]
 
@@ -80,7 +80,7 @@ def explain_controls(metrics: Metrics) -> list[str]:
         share = ground.get(name, {}).get("share_removed")
         if share is None:
             continue
-        over = _OVER[ground[name].get("over", FALLBACK)]
+        over = _OVER[ground[name].get("over", "train_mean")]
         if share["value"] is None:
             lines.append(f"{done}: there is no gain over {over} to take away.")
             continue
@@ -105,7 +105,7 @@ def _draw_controls(metrics: Metrics) -> str:
     ):
         bars = [bar_of("video as it is", metrics["model"][name], "model")]
         bars += [bar_of(CONTROL_NAMES[key], entry[name], "base") for key, entry in metrics["controls"].items()]
-        bars.append(bar_of("training mean", metrics["baselines"][FALLBACK][name], "mean"))
+        bars.append(bar_of(SPOKEN[metrics["reference"]], metrics["baselines"][metrics["reference"]][name], "mean"))
         bars = [bar for bar in bars if bar is not None]
         if len(bars) > 1:
             figures.append(

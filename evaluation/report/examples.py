@@ -17,6 +17,7 @@ from evaluation.baselines import Motion
 from evaluation.report.page import format_number, render_figure
 from evaluation.report.svg import Series, line_chart, path_chart
 from evaluation.score import Columns
+from evaluation.tracks import SPOKEN
 from evaluation.truth import Truth
 
 ReadFrames = Callable[[str], np.ndarray]  # row id -> (T, H, W, 3) uint8
@@ -25,7 +26,7 @@ MAX_ANSWER_CHARS = 420
 READ_AS = {
     "strict": "the answer is exactly the list asked for",
     "lenient": "the answer was read leniently",
-    "failed": "the answer could not be read and is scored as the training mean",
+    "failed": "the answer could not be read and is scored as a cheap guess, see below",
 }
 
 
@@ -44,15 +45,16 @@ def choose_examples(ade_m: np.ndarray, groups: np.ndarray) -> list[tuple[str, in
 def render_examples(
     truth: Truth,
     answers: Answers,
-    mean: Motion,
+    reference: str,
+    blind: Motion,
     columns: Columns,
     predictions: dict[str, Prediction],
     read_frames: ReadFrames,
 ) -> str:
-    """Markup of all examples."""
+    """Markup of all examples; `blind` is the motion of the baseline called `reference`."""
     chosen = choose_examples(columns["ade_m"], truth.groups)
     return "".join(
-        _render_example(caption, row, truth, answers, mean, columns, predictions, read_frames)
+        _render_example(caption, row, truth, answers, (SPOKEN[reference], blind), columns, predictions, read_frames)
         for caption, row in chosen
     )
 
@@ -62,7 +64,7 @@ def _render_example(
     row: int,
     truth: Truth,
     answers: Answers,
-    mean: Motion,
+    blind: tuple[str, Motion],
     columns: Columns,
     predictions: dict[str, Prediction],
     read_frames: ReadFrames,
@@ -76,7 +78,7 @@ def _render_example(
         f'<p class="sub">ADE {format_number(ade, 2)} m, speed error {format_number(speed, 2)} m/s, '
         f"{READ_AS[answers.parsed[row].parsing]}</p>"
     )
-    charts = _draw_path(row, truth, answers, mean) + _draw_curves(row, truth, answers)
+    charts = _draw_path(row, truth, answers, blind) + _draw_curves(row, truth, answers)
     answer = f"<details><summary>the answer as it came</summary><pre>{escape(shown)}</pre></details>"
     frames = _render_frames(name, read_frames)
     return f'<div class="example">{head}{frames}<div class="charts three">{charts}</div>{answer}</div>'
@@ -104,12 +106,12 @@ def encode_jpeg(frame: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _draw_path(row: int, truth: Truth, answers: Answers, mean: Motion) -> str:
+def _draw_path(row: int, truth: Truth, answers: Answers, blind: tuple[str, Motion]) -> str:
     def drive(motion: Motion) -> np.ndarray:
         return integrate_batch(motion[0][row : row + 1], motion[1][row : row + 1], truth.interval_s)[0, :, :2]
 
     series = [
-        Series("training mean", drive(mean), "mean", is_dashed=True),
+        Series(blind[0], drive(blind[1]), "mean", is_dashed=True),
         Series("recorded", truth.poses[row, :, :2], "truth"),
     ]
     if answers.parsed[row].trajectory is not None:  # else the motion is the fallback's, not a prediction

@@ -6,7 +6,6 @@ from html import escape
 from typing import Any
 
 from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
-from evaluation.measure import FALLBACK
 from evaluation.report.page import (
     format_estimate,
     format_number,
@@ -16,6 +15,7 @@ from evaluation.report.page import (
 )
 from evaluation.report.svg import Bar, bar_chart
 from evaluation.score import METRICS
+from evaluation.tracks import SPOKEN
 
 Metrics = dict[str, Any]
 NAMES = {
@@ -64,14 +64,15 @@ def render_header(metrics: Metrics) -> str:
 
 
 def render_tiles(metrics: Metrics) -> str:
-    model, mean = metrics["model"], metrics["baselines"][FALLBACK]
+    model, reference = metrics["model"], metrics["reference"]
     tiles = []
     for name, title, unit, digits in (
         ("velocity_mae_mps", "speed error", "m/s", 2),
         ("curvature_mae_per_m", "curvature error", "1/m", 4),
         ("ade_m", "average displacement error", "m", 2),
     ):
-        against = f"training mean {format_number(mean[name]['value'], digits)} {unit}"
+        cheap = metrics["baselines"][reference][name]["value"]
+        against = f"{SPOKEN[reference]} {format_number(cheap, digits)} {unit}"
         tiles.append(
             _tile(
                 title, format_number(model[name]["value"], digits), unit, f"{_interval(model[name], digits)}{against}"
@@ -101,7 +102,7 @@ def _interval(estimate: dict[str, Any], digits: int) -> str:
 
 def render_baselines(metrics: Metrics) -> str:
     contenders = {"model": metrics["model"], **metrics["baselines"]}
-    styles = {"model": "model", FALLBACK: "mean", "label_floor": "truth"}
+    styles = {"model": "model", metrics["reference"]: "mean", "label_floor": "truth"}
     figures = []
     for name, digits in SHOWN.items():
         bars = [bar_of(NAMES[who], entry[name], styles.get(who, "base")) for who, entry in contenders.items()]
@@ -128,11 +129,11 @@ def render_baselines(metrics: Metrics) -> str:
 
 
 def render_metrics(metrics: Metrics) -> str:
-    rows = []
+    rows, reference = [], metrics["reference"]
     for name, metric in METRICS.items():
         cells = [
             format_estimate(entry[name], 1 if metric.is_share else 4, 100 if metric.is_share else 1)
-            for entry in (metrics["model"], metrics["baselines"][FALLBACK], metrics["baselines"]["label_floor"])
+            for entry in (metrics["model"], metrics["baselines"][reference], metrics["baselines"]["label_floor"])
         ]
         tails = metrics["model"][name]
         small = " / ".join(format_number(tails[key], 2) for key in ("p50", "p95", "p99")) if metric.has_tails else ""
@@ -148,46 +149,48 @@ def render_metrics(metrics: Metrics) -> str:
             for name, values in protocols.items()
         ],
     )
-    table = render_table(["metric", "unit", "this model", "training mean", "label floor", "p50 / p95 / p99"], rows)
+    table = render_table(["metric", "unit", "this model", SPOKEN[reference], "label floor", "p50 / p95 / p99"], rows)
     return render_section("All numbers", f"<details><summary>show the table</summary>{table}{l2}</details>")
 
 
 def render_strata(metrics: Metrics) -> str:
-    figures, tables = [], []
+    figures, tables, reference = [], [], metrics["reference"]
     for axis, title in (("speed", "By speed"), ("turn", "By turn"), ("motion", "By acceleration")):
         entry = metrics["strata"][axis]
         rows = []
         for name, cell in entry["bins"].items():
-            rows.append([escape(name), f"{cell['num_rows']:,}", f"{cell['num_clips']:,}", *_stratum_cells(cell)])
+            rows.append(
+                [escape(name), f"{cell['num_rows']:,}", f"{cell['num_clips']:,}", *_stratum_cells(cell, reference)]
+            )
         macro = entry["macro"]
         rows.append(
-            ["mean over bins", "", "", *(_pair(macro["model"][m], macro[FALLBACK][m], d) for m, d in SHOWN.items())]
+            ["mean over bins", "", "", *(_pair(macro["model"][m], macro[reference][m], d) for m, d in SHOWN.items())]
         )
-        head = [title.lower(), "rows", "clips", *(f"{label}: model / mean" for label in SHORT.values())]
+        head = [title.lower(), "rows", "clips", *(f"{label}: model / {SPOKEN[reference]}" for label in SHORT.values())]
         tables.append(render_table(head, rows))
         if axis != "motion":
-            figures += [_draw_stratum(entry, metric, f"{title}: {label}") for metric, label in
+            figures += [_draw_stratum(entry, reference, metric, f"{title}: {label}") for metric, label in
                         (("velocity_mae_mps", "speed error"), ("curvature_mae_per_m", "curvature error"))]  # fmt: skip
     shown = f"<details><summary>show the tables</summary>{''.join(tables)}</details>"
     body = f'<div class="charts">{"".join(figures)}</div>{shown}'
     return render_section(
-        "Where it is good and where not", body, "Blue is this model, ochre the training mean on the same rows."
+        "Where it is good and where not", body, f"Blue is this model, ochre {SPOKEN[reference]} on the same rows."
     )
 
 
-def _stratum_cells(cell: dict[str, Any]) -> list[str]:
-    return [_pair(cell["model"][m]["value"], cell[FALLBACK][m]["value"], digits) for m, digits in SHOWN.items()]
+def _stratum_cells(cell: dict[str, Any], reference: str) -> list[str]:
+    return [_pair(cell["model"][m]["value"], cell[reference][m]["value"], digits) for m, digits in SHOWN.items()]
 
 
 def _pair(ours: float | None, theirs: float | None, digits: int) -> str:
     return f"{format_number(ours, digits)} / {format_number(theirs, digits)}"
 
 
-def _draw_stratum(entry: dict[str, Any], metric: str, title: str) -> str:
+def _draw_stratum(entry: dict[str, Any], reference: str, metric: str, title: str) -> str:
     bars = []
     for name, cell in entry["bins"].items():
         bars.append(bar_of(name, cell["model"][metric], "model"))
-        bars.append(bar_of("", cell[FALLBACK][metric], "mean"))
+        bars.append(bar_of("", cell[reference][metric], "mean"))
     bars = [bar for bar in bars if bar is not None]
     unit = METRICS[metric].unit
     return render_figure(f"{title} [{unit}]", bar_chart(bars, unit, SHOWN[metric], title)) if bars else ""

@@ -97,6 +97,16 @@ def test_the_report_and_the_numbers_say_the_track(evaluate, told_dataset, tmp_pa
     assert "scored as CTRV over the ego history as it was told" in page
 
 
+def test_a_model_with_history_stands_beside_ctrv_everywhere(evaluate, told_dataset, tmp_path):
+    metrics = evaluate(HearingEngine(told_dataset))
+    assert metrics["reference"] == "ctrv"
+    assert set(metrics["strata"]["speed"]["macro"]) == {"model", "ctrv"}
+    assert "3.33 m/s speed (CTRV 3.33)" in metrics["message"]
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "ochre CTRV on the same rows" in page
+    assert metrics["gate"]["baseline"] == "ctra"
+
+
 def test_a_model_that_only_hears_is_told_so_by_the_controls(evaluate, told_dataset, tmp_path):
     metrics = evaluate(HearingEngine(told_dataset, factor=2.0))
     # Twice what it was told is right: no error, where 5 m/s is off by 5, 3 and 7 m/s and CTRV by 0, 4 and 6 m/s.
