@@ -84,6 +84,7 @@ def score_json(
             Synonyms(synonyms, (str(true[name]) for true in truths if name in true)),
         )
         for name, field in fields.items()
+        if any(name in true for true in truths)
     }
     for rule in ("exact", "as_meant"):
         columns = [found[rule].columns[0] for found in by_field.values() if rule in found]
