@@ -185,12 +185,25 @@ class SeeingEngine:
         self.batches.append(len(samples))
         return [self._answer(record, clip.frames.astype(np.float64)) for record, clip in samples]
 
+    def generate_constrained(self, samples: Sequence[tuple[dict[str, Any], Clip]]) -> list[Generated]:
+        return [self._see(clip.frames.astype(np.float64)) for _, clip in samples]
+
+    def draw(self, samples, names: Sequence[str], sampling: Any, index: int) -> list[Generated]:
+        """Sample 0 is what is seen, the next 1 m/s faster, and so on; number 3 is cut in the middle."""
+        drawn = [self._see(clip.frames.astype(np.float64), faster=index) for _, clip in samples]
+        return [Generated(one.text[:20], 20, True, 100) if index == 3 else one for one in drawn]
+
     def _answer(self, record: dict[str, Any], frames: np.ndarray) -> Generated:
-        velocity = float(np.diff(frames[:, 0, 0, 0]).mean())
+        seen = self._see(frames)
+        if self.answer is None:
+            return seen
+        text = self.answer(record["id"], seen.text)
+        return Generated(text, len(text), False, 100)
+
+    def _see(self, frames: np.ndarray, faster: float = 0.0) -> Generated:
+        velocity = float(np.diff(frames[:, 0, 0, 0]).mean()) + faster
         curvature = (frames[0, 0, 0, 1] - frames[0, 0, -1, 1]) / 1000
         text = self.dataset.format(velocity, curvature)
-        if self.answer is not None:
-            text = self.answer(record["id"], text)
         return Generated(text, len(text), False, 100)
 
 

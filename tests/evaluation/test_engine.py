@@ -13,9 +13,11 @@ import types
 import numpy as np
 import pytest
 
+from driving.answer_format import parse_answer
 from driving.errors import DrivingError
 from evaluation import evaluate
-from qwenvl.train.generation import choose_max_new_tokens, find_end_tokens, read_tokens
+from qwenvl.train.generation import choose_end_of_turn, choose_max_new_tokens, find_end_tokens, read_tokens
+from qwenvl.train.sampling import Sampling
 
 
 class Words:
@@ -48,6 +50,11 @@ def test_an_answer_without_an_end_token_was_cut():
 def test_every_token_that_ends_a_turn_ends_an_answer(configured, expected):
     model = types.SimpleNamespace(generation_config=types.SimpleNamespace(eos_token_id=configured))
     assert find_end_tokens(model, Words()) == expected
+
+
+def test_an_answer_kept_to_its_format_closes_with_the_end_of_turn():
+    assert choose_end_of_turn([98, 99], Words()) == 99
+    assert choose_end_of_turn([42], Words()) == 42
 
 
 def test_the_token_limit_is_the_longest_true_answer_its_end_and_a_margin():
@@ -186,3 +193,58 @@ def test_frames_are_read_from_a_prepared_cache(engine, drawn_dataset, tiny_model
     engine.preprocessing = dataclasses.replace(engine.preprocessing, video_fps=5.0)
     with pytest.raises(DrivingError, match="prepared with video_fps = 10.0, this run has 5.0"):
         engine.use_prepared(folder, records)
+
+
+@pytest.fixture
+def strict_engine(engine, drawn_dataset):
+    engine.keep_to_format(drawn_dataset.answer_format)
+    return engine
+
+
+@pytest.mark.needs_torch
+def test_a_model_that_knows_nothing_answers_strictly_under_the_grammar_alone_and_in_a_batch(
+    strict_engine, drawn_dataset
+):
+    samples = build_samples(strict_engine, drawn_dataset)
+    together = strict_engine.generate_constrained(samples)
+    for answer in together:
+        assert parse_answer(answer.text, drawn_dataset.answer_format).parsing == "strict"
+        assert not answer.is_cut
+    assert together == [strict_engine.generate_constrained([sample])[0] for sample in samples]
+
+
+@pytest.mark.needs_torch
+def test_samples_are_the_same_again_differ_from_one_another_and_do_not_depend_on_their_company(engine, drawn_dataset):
+    engine.max_new_tokens = 12
+    samples = build_samples(engine, drawn_dataset)
+    sampling, names = Sampling(2, seed=3), ["a", "b", "c"]
+    together = engine.draw(samples, names, sampling, 0)
+    assert engine.draw(samples, names, sampling, 0) == together
+    assert [answer.text for answer in engine.draw(samples, names, sampling, 1)] != [answer.text for answer in together]
+    # On the CPU in float32 a batch of another size rounds differently, far below the width of a token's share.
+    alone = [engine.draw([sample], [name], sampling, 0)[0] for sample, name in zip(samples, names, strict=True)]
+    assert alone == together
+
+
+@pytest.mark.needs_torch
+def test_a_cold_draw_is_the_greedy_answer(engine, drawn_dataset):
+    samples = build_samples(engine, drawn_dataset)
+    cold = engine.draw(samples, ["a", "b", "c"], Sampling(1, temperature=1e-6), 0)
+    assert cold == engine.generate(samples)
+    narrow = engine.draw(samples, ["a", "b", "c"], Sampling(1, top_p=1e-6), 0)
+    assert narrow == engine.generate(samples)
+
+
+@pytest.mark.needs_torch
+def test_a_real_model_is_asked_in_every_way_and_scored(tiny_model, drawn_dataset, tmp_path):
+    output = tmp_path / "results"
+    argv = ["--model", str(tiny_model), "--test-data", str(drawn_dataset.test_data), "--output-dir", str(output)]
+    ways = ["--constrained", "--num-samples", "3", "--temperature", "0.9", "--top-p", "0.95"]
+    rest = ["--max-new-tokens", "5", "--bootstrap", "50", "--device", "cpu", "--controls", "none"]
+    assert evaluate.main([*argv, *ways, *rest]) == 0
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["parsing"]["counts"] == {"strict": 0, "lenient": 0, "failed": 6, "cut": 6}
+    assert metrics["constrained"]["strict_rate"]["value"] == 1
+    assert metrics["constrained"]["cut_rate"]["value"] == 0
+    assert metrics["samples"]["cut_rate"]["value"] == 1
+    assert metrics["samples"]["num_samples"] == 3
