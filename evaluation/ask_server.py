@@ -6,7 +6,6 @@ clip ──read_clips──▶ frames ──build_body──▶ request ──as
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,8 @@ class AskOptions:
 
     clips: tuple[Path, ...] = option(positional=True, help="videos, or folders of pictures")
     model: str = option("checkpoints/physical_ai_driving_merged", help="the folder that is served, for its papers")
-    url: str = option("http://localhost:8000/v1", help="address of the server")
-    name: str = option("", help="what the server calls the model; default: the only one it serves")
-    api_key: str = option("", help="key of the server; default: $VLLM_API_KEY")
+    server: str = option("http://localhost:8000/v1", help="its address; its key is read from $VLLM_API_KEY")
+    served_name: str = option("", help="what the server calls the model; default: the only one it serves")
     start_s: float = option(
         0.0, unit="s", parse=number(0), help="where in a longer recording the clip begins; a cut segment begins at 0"
     )
@@ -38,8 +36,8 @@ class AskOptions:
         0, unit="tokens", parse=whole_number(0), help="longest answer; 0: what the answer format needs"
     )
     pictures: str = option("png", choices=("png", "jpeg"), help="png keeps every pixel, jpeg sends about a tenth")
-    timeout_s: float = option(120.0, unit="s", parse=number(0, above=True), help="wait this long for an answer")
-    any_prompt: bool = option(False, help="take answers although the server renders another prompt than training did")
+    timeout_s: float = option(300.0, unit="s", parse=number(0, above=True), help="wait this long for an answer")
+    force: bool = option(False, help="take answers although the server renders another prompt than training did")
     save_request: Path | None = option(None, help="write the request's body there, and ask nothing")
 
 
@@ -62,10 +60,10 @@ def run(options: AskOptions) -> list[str]:
     from evaluation.vllm_command import choose_answer_limit, load_papers
 
     processor, preprocessing = load_papers(Path(options.model))
-    server = Server(options.url, options.api_key or os.environ.get("VLLM_API_KEY", ""), options.timeout_s)
-    name = options.name if options.save_request else choose_model(server, options.name)
+    server = Server.from_environment(options.server, options.timeout_s)
+    name = options.served_name if options.save_request else choose_model(server, options.served_name)
     engine = ServedEngine(server, name or "driving", processor, preprocessing, [], pictures=options.pictures)
-    engine.any_prompt = options.any_prompt
+    engine.any_prompt = options.force
     engine.max_new_tokens = options.max_new_tokens or choose_answer_limit(
         preprocessing.answer_format, processor.tokenizer
     )

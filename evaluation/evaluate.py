@@ -99,6 +99,12 @@ class EvaluateOptions:
         help="one worker process each: cuda:0,cuda:1, or all (GPUs), or cpux2 (two on the CPU); the same answers as "
         "one; default: --device alone, without workers",
     )
+    server: str = option(
+        "",
+        help="address of a server that answers in the model's place (scripts/vllm_command.py prints its line); the "
+        "model folder then gives only its papers",
+    )
+    served_name: str = option("", help="what the server calls the model; default: the only one it serves")
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the clips behind each interval")
     seed: int = option(7, help="seed of the choice of rows, the wrong clips and the resamples")
     max_bad_fraction: float = option(
@@ -155,7 +161,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
             if options.rescore:
                 raise DrivingError(f"{output.folder} holds no finished run to score again; run without --rescore")
             started = time.monotonic()
-            facts = ask_all(planned, options, output.folder, build_engine or load_model)
+            facts = ask_all(planned, options, output.folder, build_engine or choose_loader(options))
             predictions, skips = read_parts(output.folder, len(plan_batches(planned.job)))
             write_predictions(output.folder, predictions, skips, planned, facts, options.max_bad_fraction)
             timing = {"predict_s": round(time.monotonic() - started, 1)}
@@ -184,13 +190,18 @@ def describe_machine(options: EvaluateOptions) -> str:
     """What will answer, as the plan holds it.
 
     Raises:
-        DrivingError: A device is not there.
+        DrivingError: A device is not there, or a server is asked for what only weights at hand can do.
     """
     # Before torch is imported: two processes that share the cores wait for each other by sleeping, 40 times faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from evaluation.engine import describe_device
     from evaluation.workers import list_devices
 
+    if options.server:
+        from evaluation.served_engine import check_served
+
+        check_served(options)
+        return f"server {options.server}"
     return describe_device([*list_devices(options.devices), options.device][0])
 
 
@@ -198,6 +209,15 @@ def _list_reads(options: EvaluateOptions) -> list[Path]:
     """What must not be written over: the rows, the truth, and the model where it is a folder here."""
     named = [options.test_data, options.truth, options.train_truth, Path(options.model), Path(options.base_model)]
     return [path for path in named if path is not None and path != Path() and path.exists()]
+
+
+def choose_loader(options: EvaluateOptions) -> EngineFactory:
+    """Weights on this machine, or a server."""
+    if not options.server:
+        return load_model
+    from evaluation.served_engine import load_served
+
+    return load_served
 
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:

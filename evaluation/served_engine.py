@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from driving.records import record_name
 from evaluation.served_prompt import describe_difference
 from evaluation.served_request import build_body
-from evaluation.server import Reply, Server, ServerError, ask
+from evaluation.server import Reply, Server, ServerError, ask, choose_model
 from qwenvl.data.dataset import build_inputs, read_clips
 from qwenvl.train.generation import Generated
 
@@ -48,7 +48,7 @@ class ServedEngine:
         self.server, self.name, self.pictures = server, name, pictures
         self.processor, self.preprocessing, self.folders = processor, preprocessing, list(folders)
         self.max_new_tokens = 512
-        self.any_prompt = False
+        self.any_prompt = False  # take answers to a prompt that is not rendered as in training
 
     def describe(self) -> dict[str, Any]:
         """What answered, for the report."""
@@ -82,6 +82,43 @@ class ServedEngine:
         if difference and not self.any_prompt:
             raise ServerError(
                 f"{question.id}: {difference}; start the server with the line that scripts/vllm_command.py prints, or "
-                "pass --any-prompt"
+                "pass --force"
             )
         return Generated(reply.text, reply.num_tokens, reply.is_cut, reply.prompt_tokens)
+
+
+def load_served(planned: Any, options: Any) -> tuple[ServedEngine, dict[str, Any]]:
+    """evaluate.py's engine for --server: the papers of the checkpoint, no weights.
+
+    Raises:
+        DrivingError: The server is not there, or does not serve one model that is named.
+    """
+    from evaluation.vllm_command import load_papers
+    from qwenvl.train.generation import choose_max_new_tokens
+
+    processor, preprocessing = load_papers(Path(options.model))
+    server = Server.from_environment(options.server)
+    folders = [options.test_data.parent, Path.cwd()]
+    engine = ServedEngine(server, choose_model(server, options.served_name), processor, preprocessing, folders)
+    engine.any_prompt = options.force
+    if options.max_new_tokens == "auto":
+        engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, processor.tokenizer)
+    else:
+        engine.max_new_tokens = int(options.max_new_tokens)
+    return engine, {"model": engine.describe(), "max_new_tokens": engine.max_new_tokens}
+
+
+def check_served(options: Any) -> None:
+    """Raise where a run asks a server for what only weights at hand can do.
+
+    Raises:
+        ServerError: The flag to leave out.
+    """
+    wrong = {
+        "--constrained": options.constrained,
+        "--num-samples": options.num_samples,
+        "--devices": options.devices,
+        "--prepared-dir": options.prepared_dir,
+    }
+    if found := [flag for flag, value in wrong.items() if value]:
+        raise ServerError(f"--server asks for the single free answer to each clip; leave out {' and '.join(found)}")

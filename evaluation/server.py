@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -37,7 +38,12 @@ class Server:
 
     url: str = "http://localhost:8000/v1"
     api_key: str = ""
-    timeout_s: float = 120.0
+    timeout_s: float = 300.0
+
+    @classmethod
+    def from_environment(cls, url: str, timeout_s: float = 300.0) -> Server:
+        """With the key in VLLM_API_KEY, where vLLM itself looks for it: command lines are seen by everyone."""
+        return cls(url, os.environ.get("VLLM_API_KEY", ""), timeout_s)
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
@@ -101,9 +107,9 @@ def choose_model(server: Server, name: str) -> str:
     """
     names = list_models(server)
     if name and name not in names:
-        raise ServerError(f"{server.url} serves {', '.join(names) or 'nothing'}, not {name!r}; pass --name")
+        raise ServerError(f"{server.url} serves {', '.join(names) or 'nothing'}, not {name!r}; pass --served-name")
     if not name and len(names) != 1:
-        raise ServerError(f"{server.url} serves {', '.join(names) or 'nothing'}; say which with --name")
+        raise ServerError(f"{server.url} serves {', '.join(names) or 'nothing'}; say which with --served-name")
     return name or names[0]
 
 
@@ -129,7 +135,7 @@ def _exchange(server: Server, path: str, data: bytes | None) -> Any:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise ServerError(
             f"no server answers at {place} ({_show(str(reason))}); start it with the line that scripts/vllm_command.py "
-            "prints, or mend --url"
+            "prints, or mend --server"
         ) from error
     except (http.client.HTTPException, ConnectionError) as error:
         raise ServerError(f"{place} broke off its answer ({type(error).__name__}); look at the server's log") from error
@@ -194,10 +200,10 @@ def _explain_status(error: urllib.error.HTTPError, place: str) -> str:
         said = ""
     said = _show(said or raw.decode(errors="replace") or str(error.reason))
     advice = {
-        401: "; pass --api-key, or set VLLM_API_KEY",
-        403: "; pass --api-key, or set VLLM_API_KEY",
-        404: "; look at --url (it ends in /v1) and --name",
-        413: "; pass --pictures jpeg",
+        401: "; set VLLM_API_KEY to the server's key",
+        403: "; set VLLM_API_KEY to the server's key",
+        404: "; look at --server (it ends in /v1) and --served-name",
+        413: "; what stands before the server takes no request of this size",
         429: "; the server is busy, ask later",
         503: "; the server is not ready, ask later",
     }.get(error.code, "; look at the server's log" if error.code >= 500 else "")
@@ -217,7 +223,7 @@ def _find_message(answer: Any) -> str:
 
 
 def _explain_timeout(server: Server, place: str) -> str:
-    return f"{place} gave no answer within {server.timeout_s:g} s; raise --timeout-s, or look at the server's load"
+    return f"{place} gave no answer within {server.timeout_s:g} s; look at the server's log and load"
 
 
 def _show(text: str) -> str:

@@ -37,7 +37,7 @@ class VllmOptions:
 
     model: str = option("checkpoints/physical_ai_driving_merged", help="model folder, or adapter folder")
     base_model: str = option("", help="where an adapter's base model is now; default: where it was in training")
-    name: str = option("driving", help="what requests call the model")
+    served_name: str = option("driving", help="what requests call the model")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def plan_serving(options: VllmOptions) -> Serving:
     notes = [
         f"trained on {shapes or 'text'}: a prompt of {prompt.num_tokens:,} tokens, answers of up to {limit}",
         *notes,
-        f"requests bring the frames themselves: scripts/ask_server.py --model {folder} --name {options.name} CLIP",
+        f"requests bring the frames: scripts/ask_server.py --model {folder} --served-name {options.served_name} CLIP",
     ]
     return Serving(command, notes, "" if prompt.is_own else prompt.template, path, limit)
 
@@ -182,7 +182,7 @@ def _serve_model(options: VllmOptions, folder: Path) -> tuple[list[str], list[st
     if dtype == "float32":
         dtype = "bfloat16"
         notes.append("its weights are float32; the server rounds them to bfloat16, which moves answers a little")
-    return ["vllm", "serve", str(folder), "--served-model-name", options.name, "--dtype", dtype], notes
+    return ["vllm", "serve", str(folder), "--served-model-name", options.served_name, "--dtype", dtype], notes
 
 
 def _serve_adapter(options: VllmOptions, folder: Path) -> tuple[list[str], list[str]]:
@@ -204,7 +204,7 @@ def _serve_adapter(options: VllmOptions, folder: Path) -> tuple[list[str], list[
     rank = next(rank for rank in LORA_RANKS if rank >= config["r"])
     command = ["vllm", "serve", base.path, *(["--revision", base.commit] if base.commit else [])]
     command += ["--dtype", "float16" if base.precision == "fp16" else "bfloat16", "--enable-lora"]
-    command += ["--max-lora-rank", str(rank), "--lora-modules", f"{options.name}={folder}"]
+    command += ["--max-lora-rank", str(rank), "--lora-modules", f"{options.served_name}={folder}"]
     if adapts_tower(folder):
         command.append("--enable-tower-connector-lora")
         return command, ["it has adapters in the vision tower, whose support in vLLM is marked experimental"]

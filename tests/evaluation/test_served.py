@@ -310,7 +310,7 @@ def question(served, clip):
 
 
 def ask_about(clip, served, recorded, **changes) -> list[str]:
-    return ask_server.run(AskOptions(clips=(clip,), model=str(served), url=recorded.url, timeout_s=5.0, **changes))
+    return ask_server.run(AskOptions(clips=(clip,), model=str(served), server=recorded.url, timeout_s=5.0, **changes))
 
 
 def test_what_is_sent_is_what_the_model_would_be_shown_here(served, clip, recorded, question):
@@ -340,9 +340,9 @@ def test_an_answer_that_cannot_be_read_says_why(served, clip, recorded, question
 
 def test_a_server_with_another_prompt_is_refused_by_its_first_token(served, clip, recorded, question):
     recorded.play(completion(ANSWER, question[2][:30] + question[2][31:]))
-    with pytest.raises(DrivingError, match=r"differ from token 30 on.*vllm_command.py prints, or pass --any-prompt"):
+    with pytest.raises(DrivingError, match=r"differ from token 30 on.*vllm_command.py prints, or pass --force"):
         ask_about(clip, served, recorded)
-    assert ask_about(clip, served, recorded, any_prompt=True)[0].endswith(ANSWER)
+    assert ask_about(clip, served, recorded, force=True)[0].endswith(ANSWER)
 
 
 def test_a_server_that_only_counts_is_held_to_the_number(served, clip, recorded, question):
@@ -362,7 +362,7 @@ def test_the_request_can_be_written_instead_of_sent(served, clip, recorded, tmp_
 
 def test_another_question_is_asked_where_one_is_given(served, clip, recorded, question):
     recorded.play(completion("Dry.", question[2]))
-    ask_about(clip, served, recorded, question="Is the road wet?", any_prompt=True)
+    ask_about(clip, served, recorded, question="Is the road wet?", force=True)
     assert recorded.bodies[0]["messages"][1]["content"][1]["text"] == "Is the road wet?"
 
 

@@ -70,9 +70,9 @@ def test_a_prompt_that_is_too_long_is_said_in_the_servers_words(recorded):
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (401, "pass --api-key, or set VLLM_API_KEY"),
-        (404, r"look at --url \(it ends in /v1\) and --name"),
-        (413, "pass --pictures jpeg"),
+        (401, "set VLLM_API_KEY to the server's key"),
+        (404, r"look at --server \(it ends in /v1\) and --served-name"),
+        (413, "what stands before the server takes no request of this size"),
         (429, "the server is busy, ask later"),
         (500, "look at the server's log"),
         (503, "the server is not ready, ask later"),
@@ -143,7 +143,7 @@ def test_an_endless_answer_is_not_read_to_its_end(recorded, monkeypatch):
 
 def test_a_server_that_says_nothing_is_given_up(recorded):
     line = refuse(recorded, completion(ANSWER), wait_s=1.5, timeout_s=0.3)
-    assert line.endswith("gave no answer within 0.3 s; raise --timeout-s, or look at the server's load")
+    assert line.endswith("gave no answer within 0.3 s; look at the server's log and load")
 
 
 def test_a_server_that_drips_is_given_up_although_each_byte_is_in_time(recorded):
@@ -184,13 +184,13 @@ def test_the_only_model_needs_no_name(recorded):
 
 
 def test_a_model_that_is_not_served_is_refused_with_those_that_are(recorded):
-    with pytest.raises(ServerError, match="serves driving, not 'drivnig'; pass --name"):
+    with pytest.raises(ServerError, match="serves driving, not 'drivnig'; pass --served-name"):
         choose_model(Server(recorded.url), "drivnig")
 
 
 def test_one_of_several_must_be_named(recorded):
     recorded.models["data"].append({"id": "Qwen/Qwen3-VL-4B-Instruct"})
-    with pytest.raises(ServerError, match="serves driving, Qwen/Qwen3-VL-4B-Instruct; say which with --name"):
+    with pytest.raises(ServerError, match="serves driving, Qwen/Qwen3-VL-4B-Instruct; say which with --served-name"):
         choose_model(Server(recorded.url), "")
 
 
@@ -198,3 +198,10 @@ def test_a_list_that_is_none_is_shown(recorded):
     recorded.models = Recorded({"models": []})
     with pytest.raises(ServerError, match=r'models lists no models: {"models": \[\]}'):
         choose_model(Server(recorded.url), "")
+
+
+def test_the_key_is_read_where_vllm_reads_it(recorded, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    recorded.play(completion(ANSWER))
+    ask(Server.from_environment(recorded.url), BODY)
+    assert recorded.sent[0][1]["Authorization"] == "Bearer secret"
