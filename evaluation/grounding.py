@@ -35,8 +35,8 @@ HISTORY_LABELS = {
 
 def percent(estimate: Estimate) -> dict[str, Any]:
     """An estimate of a share, in per cent."""
-    values = estimate.to_json()
-    for key in ("value", "low", "high"):
+    values = estimate.to_paired_json()
+    for key in ("value", "low", "high", "min_detectable"):
         values[key] = None if values[key] is None else 100 * values[key]
     return values
 

@@ -103,7 +103,9 @@ def measure(
     }
     metrics |= _measure_skill(columns, [name for name in baselines if name not in FLOORS], bootstrap, track)
     metrics["strata"] = measure_strata(truth, columns, bootstrap, SKILL_METRICS, REFERENCES[track])
-    metrics["controls"] = {name: _measure_control(control, truth, bootstrap) for name, control in controls.items()}
+    metrics["controls"] = {
+        name: _measure_control(control, truth, columns["model"], bootstrap) for name, control in controls.items()
+    }
     metrics["grounding"] = measure_grounding(truth, answers, columns, controls, bootstrap, track)
     return Measured(metrics, columns, baselines)
 
@@ -141,13 +143,17 @@ def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: 
     return rates
 
 
-def _measure_control(control: ControlAnswers, truth: Truth, bootstrap: Bootstrap) -> dict[str, Any]:
+def _measure_control(control: ControlAnswers, truth: Truth, model: Columns, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Scores under the control, and how much worse they are than those of the same rows as they are (`worse_by`)."""
     part, bootstrap = truth.take(control.rows), bootstrap.part(control.rows)
     columns = score_rows((control.answers.velocity_mps, control.answers.curvature_per_m), part)
     failed = 1 - control.answers.is_parsed.astype(np.float64)
     scores = {name: bootstrap.mean(columns[name]).to_json() for name in SKILL_METRICS}
+    worse_by = {
+        name: bootstrap.difference(model[name][control.rows], columns[name]).to_paired_json() for name in SKILL_METRICS
+    }
     return {"num_rows": len(part), "num_clips": bootstrap.num_clusters, **scores,
-            "failed_rate": bootstrap.mean(failed).to_json()}  # fmt: skip
+            "failed_rate": bootstrap.mean(failed).to_json(), "worse_by": worse_by}  # fmt: skip
 
 
 def measure_grounding(
@@ -192,9 +198,11 @@ def _share_removed(
 ) -> dict[str, Any]:
     """Share of the gain that is gone; without a gain there is none to remove."""
     model, reference = ours[name][control.rows], mean[name][control.rows]
-    share = bootstrap.share_removed(model, broken[name], reference).to_json()
+    share = bootstrap.share_removed(model, broken[name], reference).to_paired_json()
     gain = bootstrap.gain(model, reference).value
-    return share if gain is not None and gain > 0 else share | {"value": None, "low": None, "high": None}
+    return share if gain is not None and gain > 0 else share | dict.fromkeys(
+        ("value", "low", "high", "min_detectable")
+    )
 
 
 def _share_flipped(truth: Truth, answers: Answers, control: ControlAnswers, bootstrap: Bootstrap) -> dict[str, Any]:

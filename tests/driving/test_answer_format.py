@@ -206,6 +206,33 @@ def test_writing_what_was_read_gives_the_same_text(pairs):
     assert format_answer(parse_answer(text, answer_format).trajectory, answer_format) == text
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-60, 60), st.floats(-0.5, 0.5)), min_size=1, max_size=12),
+    st.sampled_from(["", "Sure! ", "```json\n", "The car (a van) turns: "]),
+    st.sampled_from(["", "\n```", " Drive on.", "\u00a0"]),
+    st.booleans(),
+)
+def test_prose_fences_and_a_unicode_minus_change_how_an_answer_is_read_not_what_it_says(pairs, before, after, is_dash):
+    answer_format = answer_of(len(pairs))
+    text = format_answer(drive(*pairs), answer_format)
+    decorated = before + (text.replace("-", "\u2212") if is_dash else text) + after
+    answer = parse_answer(decorated, answer_format)
+    assert answer.parsing == ("strict" if decorated == text else "lenient")
+    assert np.array_equal(answer.trajectory.to_pairs(), parse_answer(text, answer_format).trajectory.to_pairs())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(-60, 60), st.floats(-0.5, 0.5)), min_size=1, max_size=40), st.integers(1, 40))
+def test_an_answer_of_another_number_of_pairs_is_never_padded_or_cut(pairs, wanted):
+    text = format_answer(drive(*pairs), answer_of(len(pairs)))
+    if len(pairs) == wanted:
+        assert len(parse_answer(text, answer_of(wanted)).trajectory) == wanted
+        return
+    with pytest.raises(AnswerError, match=f"holds {len(pairs)} .* asked for {wanted}"):
+        parse_answer(text, answer_of(wanted))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_with_an_answer_error(text):

@@ -68,3 +68,44 @@ def test_the_same_seed_gives_the_same_interval():
     names = [str(i) for i in range(12)]
     assert Bootstrap(names, 300, 4).mean(values) == Bootstrap(names, 300, 4).mean(values)
     assert Bootstrap(names, 300, 4).mean(values) != Bootstrap(names, 300, 5).mean(values)
+
+
+def test_columns_that_are_prepared_together_give_the_same_estimates():
+    rng = np.random.default_rng(8)
+    names = rng.integers(0, 30, 200).astype(str)
+    columns = [rng.normal(size=200), np.where(rng.random(200) < 0.3, np.nan, 1.0), rng.normal(size=200)]
+    together = Bootstrap(names, 300)
+    together.prepare(columns)
+    for column in columns:
+        alone = Bootstrap(names, 300).mean(column)
+        assert together.mean(column).to_json() == pytest.approx(alone.to_json(), abs=1e-12)
+
+
+def test_a_part_sees_the_same_draws_of_clips_as_the_whole():
+    rng = np.random.default_rng(9)
+    names, values = rng.integers(0, 12, 80).astype(str), rng.normal(size=80)
+    rows = np.flatnonzero(rng.random(80) < 0.4)
+    whole = Bootstrap(names, 500)
+    masked = np.full(80, np.nan)
+    masked[rows] = values[rows]
+    assert whole.part(rows).mean(values[rows]).to_json() == pytest.approx(whole.mean(masked).to_json(), abs=1e-12)
+
+
+def test_a_part_of_a_part_is_a_part():
+    names, values = np.repeat([str(i) for i in range(10)], 3), np.arange(30.0)
+    whole = Bootstrap(names, 200)
+    outer, inner = np.arange(6, 30), np.arange(3, 12)
+    assert whole.part(outer).part(inner).mean(values[outer][inner]) == whole.part(outer[inner]).mean(values[9:18])
+
+
+def test_the_standard_error_is_that_of_independent_clips():
+    values = np.random.default_rng(10).normal(0, 1, 400)
+    expected = values.std() / 20  # of the mean of 400
+    assert Bootstrap([str(i) for i in range(400)], 4000).mean(values).std_error == pytest.approx(expected, rel=0.04)
+
+
+def test_draws_too_many_to_keep_are_made_again_and_are_the_same(monkeypatch):
+    values = np.random.default_rng(11).normal(size=50)
+    kept = Bootstrap([str(i) for i in range(50)], 300).mean(values)
+    monkeypatch.setattr("evaluation.statistics._MAX_KEPT", 10)
+    assert Bootstrap([str(i) for i in range(50)], 300).mean(values) == kept

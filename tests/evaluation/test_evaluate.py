@@ -52,6 +52,10 @@ def test_a_model_that_sees_scores_and_passes_every_check_but_the_number_of_clips
     }  # fmt: skip
     # frozen answers 0 m/s: errors 0, 8, 12, mean 20 / 3 beside 5 of the mean
     assert metrics["grounding"]["frozen"]["share_removed"]["value"] == pytest.approx((20 / 3) / 5)
+    # nothing was wrong before, so the control is worse by all of its error
+    assert metrics["controls"]["frozen"]["worse_by"]["velocity_mae_mps"]["value"] == pytest.approx(20 / 3)
+    assert metrics["gate"]["holds"]
+    assert metrics["gate"]["baseline"] == "train_mean"
     assert {path.name for path in (tmp_path / "results").iterdir()} >= {
         "predictions.jsonl", "control_predictions.jsonl", "metrics.json", "report.html", "skipped.jsonl",
     }  # fmt: skip

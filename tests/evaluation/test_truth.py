@@ -145,3 +145,31 @@ def test_rows_of_two_lengths_are_refused(tmp_path):
 def test_an_id_twice_is_refused(tmp_path):
     with pytest.raises(DrivingError, match="holds an id twice"):
         read_truth(write(tmp_path / "truth.parquet", id=["a", "b", "b"]), 1.0).rows(["b"])
+
+
+def test_the_train_rows_with_both_seconds_are_what_baselines_are_fitted_to(tmp_path):
+    observed = [[[9.0, 0.1], [8.0, 0.2]], [[7.0, 0.0], [7.0, 0.0]], None]
+    path = write(tmp_path / "truth.parquet", observed=observed, split=["train", "test", "train"])
+    motion = read_truth(path, 1.0).train_labels().motion
+    assert motion.observed.tolist() == [[[9.0, 0.1], [8.0, 0.2]]]
+    assert motion.targets.tolist() == [[[10.0, 0.0], [10.0, 0.0]]]
+
+
+def test_of_very_many_train_rows_a_bounded_number_is_evenly_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.truth.MAX_FIT_ROWS", 4)
+    columns = {
+        "id": [str(index) for index in range(10)],
+        "group": ["g"] * 10,
+        "split": ["train"] * 10,
+        "targets": [[[float(index), 0.0]] for index in range(10)],
+        "observed": [[[float(index), 0.0]] for index in range(10)],
+        "future_pose": [[[0.0, 0.0, 0.0]] * 2] * 10,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "truth.parquet", row_group_size=4)
+    motion = read_truth(tmp_path / "truth.parquet", 1.0).train_labels().motion
+    assert motion.targets[:, 0, 0].tolist() == [0, 3, 6, 9]
+
+
+def test_train_rows_without_an_observed_second_leave_nothing_to_fit_to(tmp_path):
+    path = write(tmp_path / "truth.parquet", observed=pa.nulls(3, pa.list_(pa.list_(pa.float64()))))
+    assert read_truth(path, 1.0).train_labels().motion is None
