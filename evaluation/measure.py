@@ -200,9 +200,7 @@ def _share_removed(
     model, reference = ours[name][control.rows], mean[name][control.rows]
     share = bootstrap.share_removed(model, broken[name], reference).to_paired_json()
     gain = bootstrap.gain(model, reference).value
-    return share if gain is not None and gain > 0 else share | dict.fromkeys(
-        ("value", "low", "high", "min_detectable")
-    )
+    return share if gain is not None and gain > 0 else share | dict.fromkeys(("value", "low", "high", "min_detectable"))
 
 
 def _share_flipped(truth: Truth, answers: Answers, control: ControlAnswers, bootstrap: Bootstrap) -> dict[str, Any]:
