@@ -188,10 +188,10 @@ def _claim(missing: Sequence[int], counter: Any) -> Iterator[int]:
 
 
 def _take_share(device: str, num_workers: int) -> None:
-    """A worker's part of the machine: its GPU, or its share of the cores."""
+    """A worker's part of the machine: its GPU, or its share of the cores; before torch is imported."""
+    if not device.startswith("cuda"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // num_workers)))
+        return
     import torch
 
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device if ":" in device else "cuda:0")
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, count_cores() // num_workers))
+    torch.cuda.set_device(device if ":" in device else "cuda:0")
