@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -391,6 +392,17 @@ def test_half_a_second_later_half_the_path_lies_behind_the_car():
 
 
 # a model
+
+
+@pytest.mark.needs_torch
+def test_a_model_that_is_kept_to_the_format_answers_every_second(tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "preprocessing.json").write_text(json.dumps(PREPROCESSING))
+    video = draw_video(tmp_path / "a.mp4", 20, 10, 64, 128)
+    argv = [str(video), "--model", str(model), "--out", str(tmp_path / "out.mp4"), "--device", "cpu"]
+    assert main([*argv, "--max-new-tokens", "60", "--constrained"]) == 0
+    lines = read_lines(tmp_path)
+    assert [(line["parsing"], line["is_constrained"]) for line in lines] == [("strict", True)] * 2
 
 
 @pytest.mark.needs_torch
