@@ -8,7 +8,6 @@ and unicode minus are removed) or failed. Nothing is ever padded, cut or repaire
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -226,9 +225,10 @@ def _read_pairs(text: str, wanted: int, whole: str) -> Trajectory:
         )
     if num_brackets > wanted:
         raise AnswerError(f"the answer holds {num_brackets - wanted} brackets that are no pair: {_clip(whole)}")
-    if not all(math.isfinite(v) and math.isfinite(k) for v, k in pairs):
+    values = np.array(pairs)
+    if not np.isfinite(values).all():
         raise AnswerError(f"the answer holds a value that is not finite: {_clip(whole)}")
-    return Trajectory.from_pairs(np.array(pairs))
+    return Trajectory.from_pairs(values)
 
 
 def _clip(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, loader, measuring, peer_runs, peers, prep, train_step, ways
+from benchmarks import gpu, loader, measuring, peer_runs, peers, prep, score, train_step, ways
 from driving.errors import DrivingError
 
 TINY_TEXT = {
@@ -83,6 +83,18 @@ def test_the_peak_of_a_process_holds_what_it_gave_back():
     )
     before, peak = measuring.run_child(["-c", code])
     assert 0.9 * 2**28 < peak - before < 1.2 * 2**28
+
+
+def test_scoring_measures_every_part_of_both_clusterings(tmp_path, capsys, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # as they were, afterwards
+    small = ["--rows", "60", "--train-rows", "120", "--resamples", "50", "--rounds", "1", "--threads", "1"]
+    assert score.main([*small, "--json", str(tmp_path / "numbers.json")]) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers == json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert numbers["clips"] == {"usual": 4, "worst": 60}  # 60 rows of 19 a clip, and of one
+    assert set(numbers["parts_s"]) == {"read_s", "baselines_s", "parse_s", "measure_s", "write_s"}
+    assert sum(numbers["parts_s"].values()) == pytest.approx(numbers["score_s"], abs=0.01)
 
 
 @pytest.fixture(scope="module")
