@@ -17,7 +17,7 @@ from evaluation.report.page import (
     render_section,
     render_table,
 )
-from evaluation.report.svg import Bar, Series, scatter_chart
+from evaluation.report.svg import Bar, Series, bar_chart, scatter_chart
 
 SHORT = {
     "velocity_mae_mps": "speed error",
@@ -53,11 +53,11 @@ def _render_header(result: dict[str, Any]) -> str:
     runs = "".join(
         f"<p><b>{which.upper()}</b> <code>{escape(result[which]['model'])}</code> "
         f'<span class="sub">in {escape(result[which]["folder"])}</span></p>'
-        + "".join(
-            f'<p class="stamp{" leak" if stamp.startswith("LEAKAGE") else ""}">{which.upper()}: {escape(stamp)}</p>'
-            for stamp in result[which]["stamps"]
-        )
         for which in ("a", "b")
+    )
+    runs += "".join(
+        f'<p class="stamp{" leak" if stamp.startswith("LEAKAGE") else ""}">{whose}: {escape(stamp)}</p>'
+        for stamp, whose in _gather_stamps(result).items()
     )
     left_out = rows["num_only_a"] + rows["num_only_b"]
     note = f"; {left_out:,} rows that only one of them answered are left out" if left_out else ""
@@ -69,6 +69,15 @@ def _render_header(result: dict[str, Any]) -> str:
     )
 
 
+def _gather_stamps(result: dict[str, Any]) -> dict[str, str]:
+    """Each stamp once, with whose it is."""
+    whose: dict[str, str] = {}
+    for which in ("a", "b"):
+        for stamp in result[which]["stamps"]:
+            whose[stamp] = "A and B" if stamp in whose else which.upper()
+    return whose
+
+
 def _render_headlines(result: dict[str, Any]) -> str:
     bars = []
     for name in HEADLINES:
@@ -76,14 +85,15 @@ def _render_headlines(result: dict[str, Any]) -> str:
         change = entry["change_percent"]
         if change["value"] is not None:
             bars.append(Bar(SHORT[name], change["value"], change["low"], change["high"], STYLES[entry["better"]]))
-    chart = forest_chart(bars, "%", 1, "errors of B over those of A", "\u2190 B is better    %    A is better \u2192")
+    chart = forest_chart(bars, "%", 1, "errors of B over those of A", "\u2190 B is better \u00b7 % \u00b7 A is better \u2192")
     nearer = result["nearer"]
     bars = [
         Bar(label, 100 * nearer[key]["value"], _times(nearer[key]["low"]), _times(nearer[key]["high"]), style)
         for key, label, style in (("b", "B", "truth"), ("a", "A", "bad"), ("level", "level", "base"))
     ]
-    wins = forest_chart(bars, "%", 1, "who is nearer to the recorded path", "share of the rows [%]")
-    figures = render_figure("Error of B over error of A", chart) + render_figure("Who is nearer", wins)
+    wins = bar_chart(bars, "%", 1, "who is nearer to the recorded path")
+    figures = render_figure("Error of B over error of A, less one", chart)
+    figures += render_figure("Whose path is nearer to the recorded one", wins, "share of the rows")
     sentences = "".join(f"<p>{_explain(name, result['metrics'][name])}</p>" for name in HEADLINES)
     return render_section(
         "What is shown",
@@ -106,7 +116,7 @@ def _explain(name: str, entry: dict[str, Any]) -> str:
     values = f"A {a}, B {b} {metric.unit}"
     if difference["low"] is None:
         return f"<b>{label}</b>: {values}. One clip gives no interval, so nothing is shown."
-    verdict = VERDICTS[entry["better"]]
+    verdict = VERDICTS[entry["better"]] if entry["better"] else '<span class="open">no difference is shown</span>'
     reach = ""
     if entry["better"] is None and entry["min_detectable"] is not None:
         reach = (
@@ -151,9 +161,11 @@ def _render_strata(result: dict[str, Any]) -> str:
             counts = [f"{cell['num_rows']:,}", f"{cell['num_clips']:,}"]
             numbers = [_in_bin(metric, cell[metric]) for metric in HEADLINES]
             rows.append([escape(name), *counts, *numbers])
-        chart = forest_chart(bars, "m", 2, f"ADE by {axis}", "\u2190 B is better    ADE [m]    A is better \u2192")
-        figures.append(render_figure(f"By {axis}", chart))
         tables.append(render_table([f"by {axis}", "rows", "clips", *(f"{SHORT[m]}: A, B" for m in HEADLINES)], rows))
+        if len(bars) < 2:
+            continue
+        chart = forest_chart(bars, "m", 2, f"ADE by {axis}", "\u2190 B is better \u00b7 ADE [m] \u00b7 A is better \u2192")
+        figures.append(render_figure(f"By {axis}", chart))
     shown = f"<details><summary>show the tables</summary>{''.join(tables)}</details>"
     body = f'<div class="charts">{"".join(figures)}</div>{shown}'
     return render_section("Where they differ", body, "B \u2212 A, each bin by itself.")
@@ -193,7 +205,7 @@ def _render_claims(metrics_a: dict[str, Any], metrics_b: dict[str, Any]) -> str:
         rows.append([escape(label), *(_format_check(check) for check in found)])
     return render_section(
         "Do they look at the video?",
-        render_table(["claim", "A", "B"], rows),
+        render_table(["claim", "A", "B"], rows, is_text=True),
         "Each run's own claims, on all of its rows; see its report.",
     )
 
