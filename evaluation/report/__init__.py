@@ -15,11 +15,21 @@ from evaluation.asking import Prediction
 from evaluation.measure import Measured
 from evaluation.planning import Run
 from evaluation.report.claims import render_grounding
-from evaluation.report.examples import ReadFrames, render_examples
+from evaluation.report.clips import render_clips
+from evaluation.report.decoding import render_constrained, render_samples, render_speed
+from evaluation.report.examples import ReadFrames, Shown, render_examples
 from evaluation.report.figures import render_failures, render_learning, render_scatter
+from evaluation.report.motion import render_feasibility, render_horizons
 from evaluation.report.page import render_page, render_section
 from evaluation.report.papers import render_data, render_method
-from evaluation.report.sections import render_baselines, render_header, render_metrics, render_strata, render_tiles
+from evaluation.report.sections import (
+    render_baselines,
+    render_header,
+    render_metrics,
+    render_strata,
+    render_tiles,
+)
+from evaluation.tracks import SPOKEN
 from evaluation.truth import Truth
 
 
@@ -33,15 +43,10 @@ def write_report(
     planned: Run,
 ) -> None:
     """Write the report of one run."""
-    examples = render_examples(
-        truth,
-        answers,
-        metrics["reference"],
-        measured.baselines[metrics["reference"]],
-        measured.columns["model"],
-        predictions,
-        frame_reader(planned, metrics),
-    )
+    errors, reference = measured.columns["model"], metrics["reference"]
+    blind = (SPOKEN[reference], measured.baselines[reference])
+    shown = Shown(truth, answers, predictions, errors, blind, frame_reader(planned, metrics))
+    clips = render_clips(truth.groups, errors, answers.is_parsed)
     parts = [
         render_header(metrics),
         render_tiles(metrics),
@@ -50,11 +55,18 @@ def write_report(
         render_scatter(truth, answers, planned.job.seed),
         render_strata(metrics),
         render_section(
-            "Best, middle and worst", examples, "Clips ranked by their mean ADE; of each, the row in the middle."
+            "Best, middle and worst",
+            render_examples(shown) + clips,
+            "Clips ranked by their mean ADE; of each, the row in the middle.",
         ),
+        render_horizons(metrics),
+        render_feasibility(metrics),
         render_failures(metrics, answers, predictions, truth.ids),
+        render_constrained(metrics),
+        render_samples(metrics),
         render_learning(planned.checkpoint.log),
         render_metrics(metrics),
+        render_speed(metrics),
         render_data(metrics),
         render_method(metrics),
     ]

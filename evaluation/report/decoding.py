@@ -78,8 +78,8 @@ def render_samples(metrics: Metrics) -> str:
     return render_section(
         f"{num} drawn answers",
         render_table(["of the same rows", "unit", ""], rows) + _draw_coverage(found["coverage"]),
-        f"{num} answers a row at {settings}. The best of {num} is what a planner would have that knew the future: it is "
-        "no score of the model, and falls with every further draw. CRPS compares the whole spread with what was driven.",
+        f"{num} answers a row at {settings}. The best of {num} is what a planner would have that knew the future: no "
+        "score of the model, and lower with every further draw. CRPS compares the whole spread with what was driven.",
     )
 
 
@@ -115,10 +115,11 @@ def render_speed(metrics: Metrics) -> str:
     workers, card = found.get("num_workers", 1), metrics["model_card"]
     note = (
         f"One worker{f' of {workers:,}' if workers > 1 else ''} on {card.get('device', 'an unknown device')}, "
-        f"{found['batch_size']:,} clips at once; prompts counted, reading the clips not. A clock of this machine, not a "
-        "property of the model."
+        f"{found['batch_size']:,} clips at once; prompts counted, reading the clips not. Of this machine's clock, "
+        "not of the model."
     )
-    return render_section("What an answer costs", render_table(["decoding", "answers", "tokens / s", "ms / answer"], rows), note)  # fmt: skip
+    table = render_table(["decoding", "answers", "tokens / s", "ms / answer"], rows)
+    return render_section("What an answer costs", table, note)
 
 
 def _percent(estimate: dict[str, Any]) -> float | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 
 from evaluation.report.page import format_number
-from evaluation.report.svg import WIDTH, Bar, format_tick, tick_values, wrap_svg
+from evaluation.report.svg import WIDTH, Bar, draw_label, fit_labels, format_tick, tick_values, wrap_svg
 
-ROW, LABEL_WIDTH, VALUE_WIDTH, FOOT = 26, 132, 96, 34
+ROW, VALUE_WIDTH, FOOT = 26, 96, 34
 
 
 def forest_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str, foot: str = "") -> str:
@@ -17,10 +17,11 @@ def forest_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str, foot
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0
     low, high = low - 0.05 * span, high + 0.05 * span
-    plot, bottom = WIDTH - LABEL_WIDTH - VALUE_WIDTH, ROW * len(bars) + 6
+    labels, bottom = fit_labels(bars), ROW * len(bars) + 6
+    plot = WIDTH - labels - VALUE_WIDTH
 
     def place(value: float) -> float:
-        return LABEL_WIDTH + (value - low) / (high - low) * plot
+        return labels + (value - low) / (high - low) * plot
 
     parts = []
     for tick in tick_values(low, high, 4):
@@ -28,14 +29,15 @@ def forest_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str, foot
         parts.append(f'<text class="tick middle" x="{place(tick):.1f}" y="{bottom + 14}">{format_tick(tick)}</text>')
     parts.append(f'<line class="axis" x1="{place(0):.1f}" y1="2" x2="{place(0):.1f}" y2="{bottom}"/>')
     for index, bar in enumerate(bars):
-        parts.append(_draw_row(bar, place, ROW * index + ROW / 2 + 2, unit, digits))
-    middle = LABEL_WIDTH + plot / 2
+        middle = ROW * index + ROW / 2 + 2
+        parts.append(draw_label(bar.label, labels, middle) + _draw_row(bar, place, middle, unit, digits))
+    middle = labels + plot / 2
     parts.append(f'<text class="tick middle" x="{middle:.1f}" y="{bottom + 29}">{escape(foot)}</text>')
-    return wrap_svg("".join(parts), caption, bottom + FOOT)
+    return wrap_svg("".join(parts), caption, (WIDTH, bottom + FOOT))
 
 
 def _draw_row(bar: Bar, place, middle: float, unit: str, digits: int) -> str:
-    parts = [f'<text class="label" x="{LABEL_WIDTH - 8}" y="{middle + 4:.1f}">{escape(bar.label)}</text>']
+    parts = []
     if bar.low is not None and bar.high is not None:
         parts.append(
             f'<path class="line {bar.style}" d="M{place(bar.low):.1f} {middle:.1f}H{place(bar.high):.1f}'

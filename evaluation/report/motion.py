@@ -12,7 +12,12 @@ from evaluation.report.sections import NAMES
 from evaluation.report.svg import Series, line_chart
 
 Metrics = dict[str, Any]
-SHOWN = {"ade_m": "average until then [m]", "fde_m": "at that time [m]", "corner_m": "corners [m]", "heading_error_rad": "heading [rad]"}  # fmt: skip
+SHOWN = {
+    "ade_m": "average until then [m]",
+    "fde_m": "at that time [m]",
+    "corner_m": "corners [m]",
+    "heading_error_rad": "heading [rad]",
+}
 LIMIT_NAMES = {
     "longitudinal_acceleration": "braking and accelerating",
     "lateral_acceleration": "push to the side",
@@ -29,7 +34,7 @@ def render_horizons(metrics: Metrics) -> str:
     horizons = metrics.get("horizons")
     if not horizons:
         return ""
-    reference = metrics.get("reference", "train_mean")
+    reference = metrics["reference"]
     head = ["ahead", *(f"{title}: model / {NAMES[reference]}" for title in SHOWN.values())]
     rows = [
         [escape(horizon), *(_cell(whos["model"][name], whos[reference][name], name) for name in SHOWN)]
@@ -70,11 +75,12 @@ def render_feasibility(metrics: Metrics) -> str:
         label = LIMIT_NAMES.get(name, name.replace("_", " "))
         cells = [format_estimate(limit[key], 1, 100) for key in ("model", "truth", "excess")]
         reach = limit["excess"].get("min_detectable")
-        rows.append([escape(label), _format_limit(limit), *cells, format_number(None if reach is None else 100 * reach, 1)])  # fmt: skip
+        cells.append(format_number(None if reach is None else 100 * reach, 1))
+        rows.append([escape(label), _format_limit(limit), *cells])
     head = ["over the limit [%]", "limit", "answers", "what was driven", "answers \u2212 driven", "could show"]
     note = (
-        "A limit that the drivers themselves cross says little by being crossed: the difference does. Answers that could "
-        f"be read, smoothed over {found['smoothed_over_s']:g} s; limits of nuPlan's comfort metric."
+        "A limit that the drivers themselves cross says little by being crossed: the difference does. Answers that "
+        f"could be read, smoothed over {found['smoothed_over_s']:g} s; limits of nuPlan's comfort metric."
     )
     return render_section("Could a car drive it?", render_table(head, rows), note)
 

@@ -12,13 +12,14 @@ STYLE_PATH = Path(__file__).with_name("style.css")
 def render_page(title: str, body: str) -> str:
     """A whole HTML document; the policy forbids anything from outside the file."""
     style = STYLE_PATH.read_text(encoding="utf-8")
-    return (
+    page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
     )
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair cannot be written
 
 
 def render_section(title: str, body: str, intro: str = "") -> str:
@@ -59,6 +60,17 @@ def render_facts(facts: dict[str, object]) -> str:
         f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items()
     )
     return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+
+
+def show_text(text: str, max_chars: int) -> str:
+    """Markup of a text from outside: escaped, cut, and with what cannot be seen written out as \\u202e."""
+    shown = "".join(sign if sign in "\n\t" or sign.isprintable() else _spell(sign) for sign in text[:max_chars])
+    rest = f" \u2026 ({len(text):,} characters in all)" if len(text) > max_chars else ""
+    return escape(shown + rest)
+
+
+def _spell(sign: str) -> str:
+    return f"\\u{ord(sign):04x}" if ord(sign) < 0x10000 else f"\\U{ord(sign):08x}"
 
 
 def format_number(value: float | None, digits: int) -> str:

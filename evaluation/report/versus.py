@@ -31,6 +31,7 @@ VERDICTS = {
     None: '<span class="open">not shown</span>',
 }
 STYLES = {"a": "bad", "b": "truth", None: "base"}
+SIDES = "\u2190 B is better \u00b7 {} \u00b7 A is better \u2192"
 NO_OPTION = ("output_dir", "device", "batch_size")
 
 
@@ -85,7 +86,7 @@ def _render_headlines(result: dict[str, Any]) -> str:
         change = entry["change_percent"]
         if change["value"] is not None:
             bars.append(Bar(SHORT[name], change["value"], change["low"], change["high"], STYLES[entry["better"]]))
-    chart = forest_chart(bars, "%", 1, "errors of B over those of A", "\u2190 B is better \u00b7 % \u00b7 A is better \u2192")
+    chart = forest_chart(bars, "%", 1, "errors of B over those of A", SIDES.format("%"))
     nearer = result["nearer"]
     bars = [
         Bar(label, 100 * nearer[key]["value"], _times(nearer[key]["low"]), _times(nearer[key]["high"]), style)
@@ -164,7 +165,7 @@ def _render_strata(result: dict[str, Any]) -> str:
         tables.append(render_table([f"by {axis}", "rows", "clips", *(f"{SHORT[m]}: A, B" for m in HEADLINES)], rows))
         if len(bars) < 2:
             continue
-        chart = forest_chart(bars, "m", 2, f"ADE by {axis}", "\u2190 B is better \u00b7 ADE [m] \u00b7 A is better \u2192")
+        chart = forest_chart(bars, "m", 2, f"ADE by {axis}", SIDES.format("ADE [m]"))
         figures.append(render_figure(f"By {axis}", chart))
     shown = f"<details><summary>show the tables</summary>{''.join(tables)}</details>"
     body = f'<div class="charts">{"".join(figures)}</div>{shown}'
