@@ -14,21 +14,18 @@ from evaluation.answers import Answers
 from evaluation.asking import Prediction
 from evaluation.measure import Measured
 from evaluation.planning import Run
+from evaluation.report.baselines import render_baselines
 from evaluation.report.claims import render_grounding
 from evaluation.report.clips import render_clips
 from evaluation.report.decoding import render_constrained, render_samples, render_speed
 from evaluation.report.examples import ReadFrames, Shown, render_examples
-from evaluation.report.figures import render_failures, render_learning, render_scatter
+from evaluation.report.failures import render_failures
+from evaluation.report.figures import render_learning, render_scatter
 from evaluation.report.motion import render_feasibility, render_horizons
 from evaluation.report.page import render_page, render_section
 from evaluation.report.papers import render_data, render_method
-from evaluation.report.sections import (
-    render_baselines,
-    render_header,
-    render_metrics,
-    render_strata,
-    render_tiles,
-)
+from evaluation.report.sections import render_header, render_metrics, render_tiles
+from evaluation.report.strata import render_strata
 from evaluation.tracks import SPOKEN
 from evaluation.truth import Truth
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from evaluation.report.names import bar_of
 from evaluation.report.page import format_estimate, render_figure, render_section, render_table
-from evaluation.report.sections import bar_of
 from evaluation.report.svg import bar_chart
 from evaluation.tracks import SPOKEN
 

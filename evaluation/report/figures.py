@@ -1,23 +1,25 @@
-"""Cards that need single rows or the training log: scatter plots, failed answers, the learning curve."""
+"""Cards that need single rows or the training log: scatter plots, the learning curve."""
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from driving.metrics import moving_weight
 from evaluation.answers import Answers
-from evaluation.asking import Prediction
-from evaluation.report.page import format_number, render_figure, render_section, render_table
+from evaluation.report.page import format_number, render_figure, render_section
 from evaluation.report.svg import Series, line_chart, scatter_chart
 from evaluation.truth import Truth
 
 MAX_DOTS = 2000
-MAX_FAILURES = 6
-MAX_FAILURE_CHARS = 240
 MAX_LINE_POINTS = 400
+LOGGED = {
+    "eval_ade": ("ADE on validation answers", "m", 2),
+    "eval_speed_mae": ("Speed error on validation answers", "m/s", 2),
+    "eval_strict_rate": ("Share of validation answers in the format", "share", 3),
+}
 
 
 def render_scatter(truth: Truth, answers: Answers, seed: int) -> str:
@@ -48,58 +50,35 @@ def _scatter(label: str, unit: str, points: np.ndarray) -> str:
     )
 
 
-def render_failures(
-    metrics: dict[str, Any], answers: Answers, predictions: dict[str, Prediction], ids: np.ndarray
-) -> str:
-    """How well the format is kept, and the answers that could not be read, as they came."""
-    parsing = metrics["parsing"]
-    names = {
-        "strict_rate": "exactly the list asked for",
-        "lenient_rate": "read after removing prose, fences or spaces",
-        "failed_rate": "could not be read",
-        "cut_rate": "stopped by the token limit",
-        "degenerate_rate": "all pairs the same (of those read, standing still left out)",
-        "degenerate_rate_of_truth": "the same of the true answers",
-        "out_of_range_rate": "values that no car reaches (of those read)",
-    }
-    rows = []
-    for name, label in names.items():
-        share = parsing[name]["value"]
-        rows.append([escape(label), "\u2013" if share is None else f"{format_number(100 * share, 1)} %"])
-    failed = [row for row, answer in enumerate(answers.parsed) if answer.parsing == "failed"]
-    body = render_table(["answers", "share"], rows)
-    if failed:
-        texts = [
-            _failure(str(ids[row]), predictions[str(ids[row])].text, answers.parsed[row].error)
-            for row in failed[:MAX_FAILURES]
-        ]
-        body += f"<h3>The first {len(texts)} of {len(failed):,} that could not be read</h3>{''.join(texts)}"
-    else:
-        body += "<p>Every answer could be read.</p>"
-    return render_section("Keeping to the format", body)
-
-
-def _failure(name: str, text: str, error: str) -> str:
-    shown = text if len(text) <= MAX_FAILURE_CHARS else text[:MAX_FAILURE_CHARS] + " \u2026"
-    return f'<p class="note"><code>{escape(name)}</code>: {escape(error)}</p><pre>{escape(shown) or "(empty)"}</pre>'
-
-
 def render_learning(log: list[dict[str, Any]]) -> str:
-    """Loss over steps, on training and where it was taken on validation data."""
+    """Loss over steps, on training and on validation data, and what was generated on the latter."""
+    loss = [("loss", "training loss", "model"), ("eval_loss", "validation loss", "mean")]
+    figures = [_draw_log(log, "Loss", "loss", loss, 3)]
+    figures += [_draw_log(log, title, unit, [(key, title.lower(), "mean")], digits)
+                for key, (title, unit, digits) in LOGGED.items()]  # fmt: skip
+    drawn = "".join(figures)
+    if not drawn:
+        return render_section("Learning curve", "<p class='sub'>The model's folder holds no training log.</p>")
+    return render_section("Learning curve", f'<div class="charts three">{drawn}</div>')
+
+
+def _draw_log(
+    log: list[dict[str, Any]], title: str, unit: str, lines: Sequence[tuple[str, str, str]], digits: int
+) -> str:
     series = []
-    for key, label, style in (("loss", "training loss", "model"), ("eval_loss", "validation loss", "mean")):
+    for key, label, style in lines:
         points = [
             (float(entry["step"]), float(entry[key]))
             for entry in log
             if _is_number(entry.get(key)) and _is_number(entry.get("step"))
         ]
-        if len(points) > 1:
+        if points:
             series.append(Series(label, _thin(np.array(points)), style))
     if not series:
-        return render_section("Learning curve", "<p class='sub'>The model's folder holds no training log.</p>")
-    chart = line_chart(series, "step", "loss", "loss over training steps", from_zero=True)
-    last = ", ".join(f"last {entry.label} {format_number(entry.points[-1, 1], 3)}" for entry in series)
-    return render_section("Learning curve", f'<div class="charts">{render_figure("Loss", chart, last)}</div>')
+        return ""
+    chart = line_chart(series, "step", unit, f"{title} over training steps", from_zero=True, is_marked=True)
+    last = ", ".join(f"last {entry.label} {format_number(entry.points[-1, 1], digits)}" for entry in series)
+    return render_figure(title, chart, last)
 
 
 def _is_number(value: Any) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.report.names import NAMES
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
-from evaluation.report.sections import NAMES
 from evaluation.report.svg import Series, line_chart
 
 Metrics = dict[str, Any]
@@ -35,7 +35,7 @@ def render_horizons(metrics: Metrics) -> str:
     if not horizons:
         return ""
     reference = metrics["reference"]
-    head = ["ahead", *(f"{title}: model / {NAMES[reference]}" for title in SHOWN.values())]
+    head = ["ahead", *SHOWN.values()]
     rows = [
         [escape(horizon), *(_cell(whos["model"][name], whos[reference][name], name) for name in SHOWN)]
         for horizon, whos in horizons.items()
@@ -43,7 +43,10 @@ def render_horizons(metrics: Metrics) -> str:
     body = render_table(head, rows)
     if len(horizons) > 1:
         body = f'<div class="charts">{_draw_growth(horizons, reference)}</div>{body}'
-    note = "Displacement error up to and at each time; times between two samples are left out."
+    note = (
+        f"This model / {NAMES[reference]}. Displacement error up to and at each time, and of the car's corners; times "
+        "between two samples are left out."
+    )
     return render_section("How errors grow", body, note)
 
 

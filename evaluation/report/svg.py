@@ -206,11 +206,11 @@ def _fit(series: Sequence[Series], *, from_zero: bool, min_span: float, size: tu
 def _grid(frame: Frame, x_label: str, y_label: str) -> str:
     right, bottom = frame.right, frame.bottom
     parts = []
-    for value in tick_values(*frame.x_range, max(2, round((right - LEFT) / 72))):
+    for value in tick_values(*frame.x_range, max(2, round((right - LEFT) / 60))):
         x = frame.x(value)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
         parts.append(f'<text class="tick middle" x="{x:.1f}" y="{bottom + 15}">{format_tick(value)}</text>')
-    for value in tick_values(*frame.y_range, max(2, round((bottom - TOP) / 45))):
+    for value in tick_values(*frame.y_range, max(3, round((bottom - TOP) / 45))):
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{format_tick(value)}</text>')
