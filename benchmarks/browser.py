@@ -51,6 +51,15 @@ def find_chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+def describe_browser() -> str:
+    """Name and version.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    return _run_chromium("--version").strip()
+
+
 def open_page(page: Path, script: str = "null", *, width: int = 1280, height: int = 900) -> Seen:
     """Load a page and evaluate a JavaScript expression about its document, `doc`.
 

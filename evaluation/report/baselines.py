@@ -11,6 +11,7 @@ from evaluation.report.page import format_estimate, format_number, render_figure
 from evaluation.report.svg import bar_chart
 from evaluation.score import METRICS
 
+SKILLS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m")
 _SEEN = {
     VIDEO_ONLY: "This model saw video only; baselines that know the past second's true speed are a reference from "
     "above.",
@@ -36,7 +37,7 @@ def render_baselines(metrics: Metrics) -> str:
         "Beside what costs nothing",
         f'<div class="charts">{"".join(figures)}</div>{_render_skill(metrics)}'
         '<p class="note">Skill is 1 \u2212 error / error of the baseline: 0 is no better, 1 perfect, paired by clip. '
-        "Could show: so small a true skill would have been shown by these clips in four of five tries. Wins: rows "
+        "Could show: so small a true skill in ADE these clips would have shown in four of five tries. Wins: rows "
         f"whose path is nearer than the baseline's. {_SEEN[metrics['track']]}</p>"
         f'<ul class="names note">{meanings}</ul>',
     )
@@ -50,7 +51,7 @@ def _render_skill(metrics: Metrics) -> str:
         skill, wins = metrics["skill"][who], metrics["win_rate"][who]["ade_m"]
         reach = skill["ade_m"]["min_detectable"]
         knows = "history" if entry["needs_history"] else "training labels"
-        gains = [format_estimate(skill[name], 2) for name in SHOWN]
+        gains = [format_estimate(skill[name], 2) for name in SKILLS]
         rows.append([escape(NAMES[who]), knows, *gains, format_number(reach, 2), format_estimate(wins, 0, 100)])
-    head = ["skill against", "it knows", *SHORT.values(), "ADE: could show", "ADE: wins [%]"]
+    head = ["skill against", "it knows", *(SHORT[name] for name in SKILLS), "could show", "wins [%]"]
     return render_table(head, rows)

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from evaluation.report.names import bar_of
-from evaluation.report.page import format_estimate, render_figure, render_section, render_table
+from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
 from evaluation.tracks import SPOKEN
 
@@ -85,7 +85,9 @@ def explain_controls(metrics: Metrics) -> list[str]:
             lines.append(f"{done}: there is no gain over {over} to take away.")
             continue
         meaning = seen if share["value"] >= 0.6 else blind if share["value"] < 0.3 else "it uses it in part"
-        lines.append(f"{done}, {100 * share['value']:.0f} % of the speed gain over {over} is gone: {meaning}.")
+        lines.append(
+            f"{done}, {format_number(100 * share['value'], 0)} % of the speed gain over {over} is gone: {meaning}."
+        )
     flipped = ground.get("mirror", {}).get("share_flipped")
     if flipped is not None and flipped["value"] is not None:
         lines.append(

@@ -10,11 +10,12 @@ import numpy as np
 from driving.metrics import moving_weight
 from evaluation.answers import Answers
 from evaluation.report.page import format_number, render_figure, render_section
-from evaluation.report.svg import Series, line_chart, scatter_chart
+from evaluation.report.svg import NARROW, Series, line_chart, scatter_chart
 from evaluation.truth import Truth
 
 MAX_DOTS = 2000
 MAX_LINE_POINTS = 400
+LOG_SIZE = (NARROW, 260)
 LOGGED = {
     "eval_ade": ("ADE on validation answers", "m", 2),
     "eval_speed_mae": ("Speed error on validation answers", "m/s", 2),
@@ -76,7 +77,9 @@ def _draw_log(
             series.append(Series(label, _thin(np.array(points)), style))
     if not series:
         return ""
-    chart = line_chart(series, "step", unit, f"{title} over training steps", from_zero=True, is_marked=True)
+    chart = line_chart(
+        series, "step", unit, f"{title} over training steps", from_zero=True, is_marked=True, size=LOG_SIZE
+    )
     last = ", ".join(f"last {entry.label} {format_number(entry.points[-1, 1], digits)}" for entry in series)
     return render_figure(title, chart, last)
 

@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.report.names import Metrics
 from evaluation.report.page import format_number, render_facts, render_figure, render_section, render_table
 from evaluation.report.strata import TITLES
-from evaluation.report.svg import Bar, bar_chart
+from evaluation.report.svg import NARROW, Bar, bar_chart
 
 _FALLBACKS = {"train_mean": "the training mean", "ctrv": "CTRV over the ego history as it was told"}
 _COUNTED = ("left", "right", "straight", "standing", "reversing")
@@ -111,7 +111,7 @@ def _draw_rows(metrics: Metrics) -> str:
             continue
         bars = [Bar(name, cell["num_rows"]) for name, cell in entry["bins"].items()]
         title = f"Test rows: {TITLES.get(axis, axis).lower()}"
-        figures.append(render_figure(title, bar_chart(bars, "", 0, title)))
+        figures.append(render_figure(title, bar_chart(bars, "", 0, title, NARROW)))
     return "".join(figures)
 
 

@@ -32,13 +32,14 @@ def _render_verdict(metrics: Metrics) -> str:
     if skill is None or skill["value"] is None:
         said = f"It cannot be compared with the {name}: there is no error of it to compare with."
     else:
-        more = f"{abs(100 * skill['value']):.0f} % {'lower' if skill['value'] >= 0 else 'higher'}"
+        sign = 1 if skill["value"] >= 0 else -1
         interval = ""
         if skill["low"] is not None:
-            low, high = (format_number(100 * skill[end], 0) for end in ("low", "high"))
-            interval = f" [{low}, {high} % lower]"
+            low, high = sorted(100 * sign * skill[end] for end in ("low", "high"))
+            interval = f" [{format_number(low, 0)}, {format_number(high, 0)}]"
+        more = f"{'lower' if sign > 0 else 'higher'} by {format_number(100 * abs(skill['value']), 0)} %{interval}"
         word = "It beats" if gate["holds"] else "It is not shown to beat"
-        said = f"{word} the {name}: its average displacement error is {more}{interval}."
+        said = f"{word} the {name}: its average displacement error is {more}."
     asked = [check for check in checks if check["holds"] is not None]
     num_held = sum(check["holds"] for check in asked)
     said += f" Of {len(asked)} claims about looking at the video, {num_held} hold{'s' if num_held == 1 else ''}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.report.names import SHORT, SHOWN, Metrics, bar_of
 from evaluation.report.page import format_number, render_figure, render_section, render_table
-from evaluation.report.svg import bar_chart
+from evaluation.report.svg import NARROW, bar_chart
 from evaluation.score import METRICS
 from evaluation.tracks import SPOKEN
 
@@ -69,4 +69,4 @@ def _draw(entry: dict[str, Any], reference: str, metric: str, title: str) -> str
         bars.append(bar_of("", cell[reference][metric], "mean"))
     bars = [bar for bar in bars if bar is not None]
     unit = METRICS[metric].unit
-    return render_figure(f"{title} [{unit}]", bar_chart(bars, unit, SHOWN[metric], title)) if bars else ""
+    return render_figure(f"{title} [{unit}]", bar_chart(bars, unit, SHOWN[metric], title, NARROW)) if bars else ""

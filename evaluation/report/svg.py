@@ -14,7 +14,8 @@ import numpy as np
 
 WIDTH, HEIGHT = SIZE = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 28, 40
-LABEL_WIDTH, MAX_LABEL_WIDTH, CHARACTER_PX = 132, 190, 6.7
+NARROW = 350  # of charts that stand three in a row
+LABEL_WIDTH, MAX_LABEL_WIDTH, CHARACTER_PX = 88, 190, 6.9
 MAX_MARKED = 12  # a line of so few points shows each of them
 
 
@@ -82,13 +83,13 @@ def format_tick(value: float) -> str:
     return f"{0.0 if abs(value) < 1e-12 else value:.6g}".replace("-", "\u2212")
 
 
-def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str) -> str:
+def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str, width: int = WIDTH) -> str:
     """Horizontal bars with whiskers for intervals; the value is written at the end of each."""
-    row, label_width, value_width = 26, fit_labels(bars), 96
+    row, label_width, value_width = 26, fit_labels(bars), 96 if unit else 48
     longest = max([0.0, *(bar.high if bar.high is not None else bar.value for bar in bars)])
     lowest = min([0.0, *(bar.low if bar.low is not None else bar.value for bar in bars)])
     span = (longest - lowest) or 1.0
-    plot = WIDTH - label_width - value_width
+    plot = width - label_width - value_width
     height = row * len(bars) + 8
 
     def place(value: float) -> float:
@@ -109,8 +110,8 @@ def bar_chart(bars: Sequence[Bar], unit: str, digits: int, caption: str) -> str:
                 f'M{place(bar.low):.1f} {middle - 4:.1f}v8M{place(bar.high):.1f} {middle - 4:.1f}v8"/>'
             )
         text = f"{bar.value:.{digits}f}".replace("-", "\u2212") + (f" {unit}" if unit else "")
-        parts.append(f'<text class="value" x="{WIDTH}" y="{middle + 4:.1f}">{escape(text)}</text>')
-    return wrap_svg("".join(parts), caption, (WIDTH, height))
+        parts.append(f'<text class="value" x="{width}" y="{middle + 4:.1f}">{escape(text)}</text>')
+    return wrap_svg("".join(parts), caption, (width, height))
 
 
 def fit_labels(bars: Sequence[Bar]) -> float:
