@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
+# A shell's background job (`./run_tests.sh &`, nohup) ignores Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before any test imports torch
 
 import pytest  # noqa: E402
