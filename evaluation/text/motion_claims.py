@@ -26,7 +26,10 @@ from evaluation.text.motion_words import (
     DENIES,
     HEDGES,
     INFINITIVE,
+    IS_SEEN,
+    NOUN_BEFORE,
     OBJECT_BEFORE,
+    PURPOSE,
     RELATIVE,
     SUBJECT,
     VERBS,
@@ -44,11 +47,13 @@ class Claim:
     Attributes:
         kind: one of MOTION_FACTS.
         words: as written.
+        sentence: number of the sentence.
         verdict: "stated", "denied" or "hedged"; only stated ones claim anything.
     """
 
     kind: str
     words: str
+    sentence: int
     verdict: str
 
 
@@ -65,16 +70,17 @@ class _Subject:
 def find_claims(text: str) -> list[Claim]:
     """All that a text says of the own car's motion, in order."""
     claims, is_own = [], True  # a text that names nobody speaks of the own car
-    for sentence in split_sentences(text):
+    for number, sentence in enumerate(split_sentences(text)):
         subjects = _list_subjects(sentence)
         stops = [subject.stop for subject in subjects]
         verbs = [(match, kind) for kind, pattern in VERBS.items() for match in pattern.finditer(sentence)]
         for match, kind in sorted(verbs, key=lambda verb: verb[0].start()):
             before = subjects[: bisect.bisect_right(stops, match.start())]
             is_ours, who = _choose_subject(before, sentence, match.start(), is_own)
-            if is_ours and not _describes_another(sentence[match.end() :][:_REACH], match.group()):
-                verdict = _judge(sentence[max(0, match.start() - _REACH) : match.start()], match.group(), who)
-                claims.append(Claim(kind, match.group(), verdict))
+            left = sentence[max(0, match.start() - _REACH) : match.start()]
+            is_nobodys = _is_noun(left, match.group()) or (not who and IS_SEEN.search(left))
+            if is_ours and not is_nobodys and not _describes_another(sentence[match.end() :][:_REACH], match.group()):
+                claims.append(Claim(kind, match.group(), number, _judge(left, match.group(), who)))
         is_own = next((subject.is_own for subject in reversed(subjects) if not subject.is_object), is_own)
     return claims
 
@@ -99,9 +105,13 @@ def _choose_subject(before: list[_Subject], sentence: str, start: int, inherited
     return (inherited, "") if acting is None else (acting.is_own, acting.words)
 
 
+def _is_noun(before: str, words: str) -> bool:
+    return words.lower() in ("stops", "halts") and bool(NOUN_BEFORE.search(before))
+
+
 def _describes_another(rest: str, words: str) -> bool:
     """Whether the verb is an adjective of somebody else: "a slowing car", "stopped traffic"."""
-    return words.lower().endswith(("ing", "ed")) and bool(ACTOR_AFTER.match(rest))
+    return words.split()[0].lower().endswith(("ing", "ed")) and bool(ACTOR_AFTER.match(rest))
 
 
 def _judge(before: str, words: str, subject: str) -> str:
@@ -111,7 +121,8 @@ def _judge(before: str, words: str, subject: str) -> str:
         return STATED
     # "We stop" tells, "Stop here" and "the driver should slow down, stop and wait" advise.
     is_advice = BASE_FORM.match(words) and subject not in ("we", "i")
-    return HEDGED if HEDGES.search(before) or INFINITIVE.search(before) or is_advice else STATED
+    is_aim = INFINITIVE.search(before) or (PURPOSE.search(before) and words.split()[0].lower().endswith("ing"))
+    return HEDGED if is_advice or is_aim or HEDGES.search(before) else STATED
 
 
 def score_motion(rows: Sequence[TextRow]) -> tuple[Measures, dict[str, Any]]:

@@ -38,9 +38,8 @@ _VERBS = {
         "gain(?:s|ed|ing)? speed", f"increas(?:es?|ed|ing) {_SPEED}",
     ),
     BRAKES: _any(
-        "brak(?:es?|ed|ing)(?! (?:lights?|lamps?))", "slow(?:s|ed|ing)(?: down)?", "slow down", "(?<=to[ ])slow",
-        "(?<=we[ ])slow",
-        "decelerat(?:es?|ed|ing)", f"reduc(?:es?|ed|ing) {_SPEED}",
+        "brak(?:es?|ed|ing)(?! (?:lights?|lamps?))", "slow(?:s|ed|ing)(?: down)?(?! of )", "slow down",
+        "(?<=to[ ])slow", "(?<=we[ ])slow", "decelerat(?:es?|ed|ing)", f"reduc(?:es?|ed|ing) {_SPEED}",
     ),
     STOPS: _any(
         "stop(?:s|ped|ping)?(?! (?:signs?|lights?|lines?))", "halt(?:s|ed|ing)",
@@ -48,7 +47,7 @@ _VERBS = {
         f"{_IS} at a standstill",
     ),
     STARTS: _any(
-        "start(?:s|ed|ing)? (?:moving|to move|off|driving|again)", "(?:begins?|began) (?:moving|to move)",
+        "start(?:s|ed|ing)? (?:moving|to move|driving|again)", "(?:begins?|began) (?:moving|to move)",
         "sets? off",
         r"resum(?:es?|ed|ing) (?:\w+ )?(?:moving|driving|motion|travel|movement|course|forward)",
         "(?:pulls?|pulled|pulling|drives?|moves?|moved|moving) (?:off|away)",
@@ -78,11 +77,16 @@ _PLACED = _any(
 )  # fmt: skip
 _EGO = _any(
     r"(?:the )?ego(?:[\s-](?:vehicle|car))?", "(?:the )?(?:host|camera|recording|dash-?cam) (?:car|vehicle)",
-    "(?:our|my|own) (?:car|vehicle|truck|van)", "we", "i", "the driver", rf"the (?:car|vehicle)(?!s| {_PLACED}\b)",
+    "(?:our|my|own|viewer's|observer's|driver's|capturing|observing) (?:car|vehicle|truck|van)",
+    "we", "i", "the driver", rf"the (?:car|vehicle)(?!s| {_PLACED}\b)",
 )  # fmt: skip
 SUBJECT = re.compile(rf"\b(?:(?P<own>{_EGO})|(?P<other>{_ACTOR}))\b", re.IGNORECASE)
 # "a slowing car", "stopped traffic": what follows the verb.
-ACTOR_AFTER = re.compile(rf"\s+(?:\w+\s+)?{_ACTOR}\b", re.IGNORECASE)
+ACTOR_AFTER = re.compile(
+    rf"\s+(?:(?!(?:behind|at|for|by|near|in|on|with|to|the|an?|before|after|because|due|as|while|when|and)\b)[\w-]+\s+)"
+    rf"{{0,2}}{_ACTOR}\b",
+    re.IGNORECASE,
+)
 # A noun after one of these is what is driven behind, past or towards, not who drives.
 OBJECT_BEFORE = re.compile(
     r"\b"
@@ -96,7 +100,11 @@ OBJECT_BEFORE = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 # Between a noun and its own verb: "a truck that stops", "a car turning left".
-RELATIVE = re.compile(r"\s*(?:,?\s*(?:that|which|who)\s+)?(?:(?:is|are|was|were|has|have)\s+)?", re.IGNORECASE)
+RELATIVE = re.compile(
+    r"\s*(?:(?:directly\s+)?(?:ahead|in\s+front)(?:\s+of\s+\w+)?\s*)?(?:,?\s*(?:that|which|who)\s+)?"
+    r"(?:(?:is|are|was|were|has|have)\s+)?(?:\w+ly\s+)?",
+    re.IGNORECASE,
+)
 
 DENIES = re.compile(
     r"(?:\b" + _any("not", "never", "without", "no", "neither", "nor", "rather than", "instead of") + r"\b|n't)"
@@ -110,7 +118,8 @@ HEDGES = re.compile(
         "prepared? to",
         "prepares to", "about to", "going to", "ha(?:s|ve) to", "if", "unless", "signals? to", "wait(?:s|ing)? to",
         "wants? to",
-        "intends? to", r"recommend\w*", r"advis\w*", "required to",
+        "intends? to", "required to",
+        "possibly", "perhaps", "presumably", "probably", "maybe", "likely", r"recommend\w*", r"advis\w*",
     )
     + r"\b(?:[^\w,;:]+\w+){0,4}[^\w,;:]*$",
     re.IGNORECASE,
@@ -118,4 +127,18 @@ HEDGES = re.compile(
 BEGINS = re.compile(
     r"\b(?:begins?|began|starts?|started|continues?|continued|proceeds?|proceeded)\s+to\s+$", re.IGNORECASE
 )
+# "frequent stops", "including halts": nouns.
+NOUN_BEFORE = re.compile(
+    r"\b"
+    + _any(
+        "with", "including", "indicating", "frequent", "brief", "occasional", "several", "multiple", "of", "periodic",
+    )
+    + r"\s+$",
+    re.IGNORECASE,
+)  # fmt: skip
+# "a Mazda is seen stopped": somebody, but not the own car.
+IS_SEEN = re.compile(
+    r"\b(?:is|are|was|were|be)\s+(?:seen|visible|observed|shown|spotted)\s+(?:\w+ly\s+)?$", re.IGNORECASE
+)
+PURPOSE = re.compile(r"\bfor\s+$", re.IGNORECASE)
 INFINITIVE = re.compile(r"\bto\s+(?:\w+ly\s+)?$", re.IGNORECASE)

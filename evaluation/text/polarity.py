@@ -16,13 +16,13 @@ STATED, DENIED, HEDGED = "stated", "denied", "hedged"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _CLAUSE = re.compile(r"[;:]|,?\s+(?:but|however|although|though|while|whereas|except)\b", re.IGNORECASE)
 _DENIES = re.compile(
-    r"\b(?:no|not\s+any|not\s+a|without|zero|neither|nor|none\s+of|free\s+of|absence\s+of|lack\s+of|clear\s+of|"
+    r"(?<!['\"\u2018\u201c])\b(?:no|not\s+any|not\s+a|without|zero|neither|nor|none\s+of|free\s+of|absence\s+of|lack\s+of|clear\s+of|"
     r"devoid\s+of|never)\b|n't\s+(?:any|see)\b|\bnot\s+see\b",
     re.IGNORECASE,
 )
 _HEDGES = re.compile(
     r"\b(?:watch(?:ing)?\s+(?:out\s+)?for|look(?:ing)?\s+out\s+for|in\s+case\s+of|if|potential(?:ly)?|possib(?:le|ly)|"
-    r"may|might|could|should|beware\s+of|alert\s+for|prepared\s+for|risk\s+of|such\s+as|hidden|unseen)\b",
+    r"may|might|could|should|beware\s+of|alert\s+for|prepared\s+for|risk\s+of|hidden|unseen)\b",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
@@ -32,6 +32,8 @@ _DENIED_AFTER = re.compile(
 )
 _STARTS_ANEW = re.compile(r"\b(?:an?|the|one|two|three|four|five|several|some|many|multiple|another)\b", re.IGNORECASE)
 _JOINS = re.compile(r",|\b(?:or|nor|and)\b", re.IGNORECASE)
+# "no change in the traffic light" denies the change.
+_SOMETHING_ELSE = re.compile(r"\b(?:the|from|in|of|among|by|to|on|at|for|with)\b|,", re.IGNORECASE)
 _REACH_WORDS = 4
 _LIST_WORDS = 3
 
@@ -66,7 +68,9 @@ def _judge(gap: str, before: str, is_denied_after: bool) -> str:
         return DENIED
     for cue, verdict in ((_DENIES, DENIED), (_HEDGES, HEDGED)):
         found = list(cue.finditer(gap))
-        if found and len(gap[found[-1].end() :].split()) <= _REACH_WORDS:
-            return verdict
+        if found:
+            between = gap[found[-1].end() :]
+            if len(between.split()) <= _REACH_WORDS and not _SOMETHING_ELSE.search(between):
+                return verdict
     goes_on = _JOINS.search(gap) and not _STARTS_ANEW.search(gap) and len(gap.split()) <= _LIST_WORDS
     return before if goes_on else STATED

@@ -50,6 +50,11 @@ def test_the_own_cars_motion_is_found(text, found):
         ("Brake lights of cars glow.", []),
         ("The ego vehicle is in the left-turn lane.", []),
         ("A bus passes while the ego vehicle accelerates.", ["accelerates"]),
+        ("A dark Mazda is seen stopped, with a green arrow for turning left.", []),
+        ("We see a car in front that eventually comes to a stop.", []),
+        ("We wait amid stopped or slow-flowing traffic.", []),
+        ("The vehicle drives through a town of frequent stops.", []),
+        ("The observer's vehicle stops behind the traffic.", ["stops"]),
     ],
 )
 def test_what_another_road_user_does_is_no_claim(text, found):

@@ -27,6 +27,8 @@ def names(text, ontology=BDD, verdict="stated"):
         ("The ego vehicle passes a bus stop, a bike lane and a pedestrian crossing.", []),
         ("Cargo, carts, scars and abusive bushes in the rain", []),
         ("a no parking sign", ["traffic sign"]),
+        ("The vehicle waits behind the vehicles, inside a vehicle.", ["vehicle"]),
+        ("The vehicle ahead is a taxi.", ["vehicle", "car"]),
         ("A delivery truck", ["truck"]),
         ("People in vehicles", ["person", "vehicle"]),
         ("<b>car</b>", ["car"]),
@@ -58,6 +60,9 @@ def test_each_ontology_has_its_own_classes():
         ("The cars are not moving.", [], ["car"]),
         ("The road is clear of pedestrians and trucks.", ["pedestrian", "truck"], []),
         ("We don't see any buses.", ["bus"], []),
+        ("There is no change in the traffic light.", [], ["traffic light"]),
+        ("A 'No Entry' sign stands there.", [], ["traffic sign"]),
+        ("Elements such as buses and a truck.", [], ["bus", "truck"]),
     ],
 )
 def test_what_is_denied_is_not_claimed(text, denied, stated):
