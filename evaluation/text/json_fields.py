@@ -16,11 +16,11 @@ import numpy as np
 
 from driving.errors import RecordError
 from evaluation.text.json_answers import BARE, EMBEDDED, FAILED, PARSINGS, REPAIRED, ParsedJson, parse_json_answer
-from evaluation.text.json_values import ABSENT, score_field
+from evaluation.text.json_values import ABSENT, count_outside, score_field
 from evaluation.text.measures import Measures, mean_of, ratio_of
 from evaluation.text.normalise import Synonyms
 from evaluation.text.rows import TextRow
-from evaluation.text.schema import Field
+from evaluation.text.schema import ORDERED, Field
 
 READ = (BARE, EMBEDDED)
 
@@ -53,7 +53,7 @@ def score_json(
     truths: Sequence[Mapping[str, Any]],
     fields: Mapping[str, Field],
     check: Callable[[Any], str] | None,
-    synonyms: Mapping[str, str],
+    synonyms: Mapping[str, str] | None = None,
 ) -> tuple[Measures, dict[str, Any], dict[int, str]]:
     """Scores of B answers, facts about them, and what is wrong with which.
 
@@ -76,15 +76,14 @@ def score_json(
     )
     unknown = [len(set(one) - set(fields)) for one in said]
     measures["unknown_keys"] = ratio_of(unknown, list(map(len, said)))
+    values = {name: [true.get(name, ABSENT) for true in truths] for name in fields}
+    foldings = {
+        name: Synonyms(synonyms, (str(one) for one in found if one is not ABSENT)) for name, found in values.items()
+    }
     by_field = {
-        name: score_field(
-            [one.get(name, ABSENT) for one in said],
-            [true.get(name, ABSENT) for true in truths],
-            field,
-            Synonyms(synonyms, (str(true[name]) for true in truths if name in true)),
-        )
+        name: score_field([one.get(name, ABSENT) for one in said], values[name], field, foldings[name])
         for name, field in fields.items()
-        if any(name in true for true in truths)
+        if any(one is not ABSENT for one in values[name])
     }
     for rule in ("exact", "as_meant"):
         columns = [found[rule].columns[0] for found in by_field.values() if rule in found]
@@ -93,9 +92,15 @@ def score_json(
     for name, found in by_field.items():
         measures |= {f"field/{name}/{rule}": one for rule, one in found.items()}
     counts = Counter(one.parsing for one in parsed)
+    outside = {
+        name: count_outside(values[name], field, foldings[name])
+        for name, field in fields.items()
+        if field.kind == ORDERED
+    }
     facts = {
         "parsings": {name: counts[name] for name in PARSINGS},
         "fields": {name: field.kind for name, field in fields.items()},
+        "references_outside_levels": {name: num for name, num in outside.items() if num},
         "commonest_problems": dict(Counter(_shorten(problem) for problem in problems if problem).most_common(5)),
         "commonest_values": {name: _find_commonest(said, truths, name) for name in fields},
     }

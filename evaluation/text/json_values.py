@@ -54,6 +54,12 @@ def score_field(said: Sequence[Any], true: Sequence[Any], field: Field, synonyms
     return measures
 
 
+def count_outside(true: Sequence[Any], field: Field, synonyms: Synonyms) -> int:
+    """How many truths of an ordered field are none of its levels; its kappa and steps leave them out."""
+    levels = {synonyms.fold(level) for level in field.levels}
+    return sum(one is not ABSENT and _fold_value(one, synonyms.fold) not in levels for one in true)
+
+
 def _share(known: np.ndarray, values: Sequence[float]) -> Any:
     return mean_of(np.where(known, np.asarray(values, dtype=np.float64), np.nan))
 

@@ -61,19 +61,18 @@ def normalise_answer(text: str) -> str:
 class Synonyms:
     """Which normalised answers mean another one.
 
-    A word that the references themselves use as an answer is never folded into another: "person" and "pedestrian" stay
-    two answers where the references tell them apart.
-
     Args:
-        pairs: spelling -> what it means.
+        pairs: spelling -> what it means, always obeyed; None = the driving words, of which none is used that the
+            references themselves give as an answer: "person" and "pedestrian" stay two answers where they tell them
+            apart.
         vocabulary: answers of the references.
     """
 
-    def __init__(self, pairs: Mapping[str, str], vocabulary: Iterable[str] = ()) -> None:
-        kept = {normalise_answer(word) for word in vocabulary}
+    def __init__(self, pairs: Mapping[str, str] | None, vocabulary: Iterable[str] = ()) -> None:
+        kept = {normalise_answer(word) for word in vocabulary} if pairs is None else set()
         self._meaning = {
             normalise_answer(word): normalise_answer(meaning)
-            for word, meaning in pairs.items()
+            for word, meaning in (DRIVING_SYNONYMS if pairs is None else pairs).items()
             if normalise_answer(word) not in kept
         }
 
@@ -83,14 +82,12 @@ class Synonyms:
         return self._meaning.get(plain, plain)
 
 
-def read_synonyms(path: Path | None) -> dict[str, str]:
-    """Spelling -> meaning from a JSON object; the driving words where no file is named.
+def read_synonyms(path: Path) -> dict[str, str]:
+    """Spelling -> meaning from a JSON object.
 
     Raises:
         RecordError: The file is not there or is no object of texts.
     """
-    if path is None:
-        return DRIVING_SYNONYMS
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

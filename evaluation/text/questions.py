@@ -19,7 +19,9 @@ from evaluation.text.rows import TextRow, reference_texts
 SCORES = ("exact", "normalised", "with_synonyms")
 
 
-def score_questions(rows: Sequence[TextRow], synonyms: Mapping[str, str]) -> tuple[Measures, dict[str, Any]]:
+def score_questions(
+    rows: Sequence[TextRow], synonyms: Mapping[str, str] | None = None
+) -> tuple[Measures, dict[str, Any]]:
     """Scores of B answers and facts about them.
 
     Scores (shares of all rows, higher is better unless said): `exact` the same text but for outer spaces;

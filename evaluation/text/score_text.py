@@ -101,7 +101,7 @@ def run(options: ScoreTextOptions) -> dict[str, Any]:
         schema=options.schema,
         ordered=options.ordered,
         ontology=options.ontology,
-        synonyms=read_synonyms(options.synonyms),
+        synonyms=None if options.synonyms is None else read_synonyms(options.synonyms),
     )
     scores = {
         "format_version": FORMAT_VERSION,

@@ -70,13 +70,15 @@ def build_task(
         RecordError: A reference, the schema or the ontology is not as the task needs it.
     """
     if name == "json":
-        return _build_json(rows, schema, ordered, synonyms or {})
+        return _build_json(rows, schema, ordered, synonyms)
     if name == "caption":
         return _build_caption(ontology)
-    return _build_qa(rows, synonyms or {}) if name == "qa" else _build_yes_no()
+    return _build_qa(rows, synonyms) if name == "qa" else _build_yes_no()
 
 
-def _build_json(rows: Rows, schema_path: Path | None, ordered: Sequence[str], synonyms: Mapping[str, str]) -> Task:
+def _build_json(
+    rows: Rows, schema_path: Path | None, ordered: Sequence[str], synonyms: Mapping[str, str] | None
+) -> Task:
     from evaluation.text.json_fields import build_constant_object, read_reference_objects, score_json
     from evaluation.text.schema import build_checker, guess_fields, list_fields, order_fields, read_schema
 
@@ -91,7 +93,7 @@ def _build_json(rows: Rows, schema_path: Path | None, ordered: Sequence[str], sy
     )
 
 
-def _build_qa(rows: Rows, synonyms: Mapping[str, str]) -> Task:
+def _build_qa(rows: Rows, synonyms: Mapping[str, str] | None) -> Task:
     from evaluation.text.questions import guess_type, score_questions
 
     def score(given: Rows) -> Scored:

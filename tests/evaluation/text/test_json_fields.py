@@ -150,6 +150,20 @@ def test_a_missed_high_risk_is_counted_and_no_answer_stands_farthest_from_the_tr
     assert values["field/a/steps_off"] == (2 + 0 + 2 + 2) / 4
 
 
+def test_a_truth_outside_the_levels_is_counted_and_has_no_place_among_them(score):
+    field = Field("ordered", ("low", "high"))
+    values, facts, _ = score([{"a": "low"}, {"a": "wild"}], [{"a": "low"}, {"a": "wild"}], {"a": field})
+    assert facts["references_outside_levels"] == {"a": 1}
+    assert (values["field/a/steps_off"], values["field/a/exact"]) == (0, 1)
+
+
+def test_synonyms_give_a_truth_outside_the_levels_its_place(score):
+    field = Field("ordered", ("low", "medium", "high"))
+    values, facts, _ = score([{"a": "medium"}], [{"a": "moderate"}], {"a": field}, synonyms={"moderate": "medium"})
+    assert (values["field/a/as_meant"], values["field/a/steps_off"]) == (1, 0)
+    assert facts["references_outside_levels"] == {}
+
+
 def test_half_a_set_right_has_the_f1_of_its_members(score):
     values, _, _ = score([{"a": ["bus", "car"]}, {"a": []}], [{"a": ["bus"]}, {"a": []}], {"a": Field("set")})
     assert values["field/a/set_f1"] == pytest.approx((2 / 3 + 1) / 2)
