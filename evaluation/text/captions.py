@@ -58,7 +58,9 @@ def _load_bleu() -> Any:
     try:
         from sacrebleu.metrics import BLEU
     except ImportError:
-        raise DrivingError("captions are scored with sacrebleu and rouge-score; run uv sync --extra text") from None
+        raise DrivingError(
+            "captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
+        ) from None
     return BLEU(lowercase=True, smooth_method="none")
 
 
@@ -103,7 +105,9 @@ def _score_rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> M
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise DrivingError("captions are scored with sacrebleu and rouge-score; run uv sync --extra text") from None
+        raise DrivingError(
+            "captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
+        ) from None
     from tqdm import tqdm
 
     scorer = RougeScorer(["rouge2", "rougeL"])

@@ -98,7 +98,7 @@ def _load_jsonschema() -> Any:
     try:
         import jsonschema
     except ImportError:
-        raise DrivingError("--schema needs jsonschema; run uv sync --extra text") from None
+        raise DrivingError("--schema needs jsonschema; run uv sync --inexact --extra text") from None
     return jsonschema
 
 

@@ -44,6 +44,7 @@ TOOLS = {
 # placeholder.
 OTHERS = {
     "extra",
+    "inexact",
     "nproc_per_node",
     "ipc",
     "shm_size",

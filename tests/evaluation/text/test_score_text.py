@@ -141,7 +141,7 @@ def test_captions_need_their_libraries_and_say_how_to_get_them(make_row, monkeyp
     rows = [make_row("a", "a bus", text="a bus")]
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(
-        DrivingError, match="captions are scored with sacrebleu and rouge-score; run uv sync --extra text"
+        DrivingError, match="captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
     ):
         build_task("caption", rows).score(rows)
 
@@ -151,5 +151,5 @@ def test_a_schema_needs_its_library_and_says_how_to_get_it(tmp_path, monkeypatch
     from evaluation.text.schema import read_schema
 
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    with pytest.raises(DrivingError, match="--schema needs jsonschema; run uv sync --extra text"):
+    with pytest.raises(DrivingError, match="--schema needs jsonschema; run uv sync --inexact --extra text"):
         read_schema(tmp_path / "schema.json")
