@@ -235,6 +235,9 @@ def _main(options: LabelFloorOptions) -> int:
     rows = run(options)
     print(format_floor(rows))
     print("the floor: what each spelling loses against the recorded pose when every digit is right; no model beats it")
+    print(
+        "prepare_huggingface_dataset.py --ego-history tells as many pairs again in every question, read and not written"
+    )
     if options.json is not None:
         from driving.ledger import write_text
 

@@ -84,8 +84,8 @@ def test_the_checkpoint_knows_its_track(folder):
     assert read_json("model/preprocessing.json")["answer_format"]["history_pairs"] == 5
 
 
-def test_the_first_sample_of_the_run_shows_the_history(folder):
-    assert read_json("model/train_plan.json")["first_sample"]["supervised_tokens"] > 0
+def test_the_plan_of_the_run_names_the_track_and_shows_the_history(folder):
+    assert read_json("model/train_plan.json")["track"] == "video and ego history"
     example = read_json("model/preprocessing.json")["prompt_example"]
     assert "Ego motion during this clip" in json.dumps(example)
 

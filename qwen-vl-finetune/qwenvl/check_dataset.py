@@ -154,7 +154,6 @@ def inspect(
 
     from tqdm import tqdm
 
-    from driving.answer_format import AnswerFormat
     from driving.records import record_name
     from qwenvl.data import inspection as found
 
@@ -180,5 +179,5 @@ def inspect(
         repeated_ids=sorted(rows.repeated_ids),
         shared_groups=shared_groups,
         num_decoded=len(indices),
-        track=AnswerFormat(**rows.answer_format).track if rows.answer_format else "",
+        track=rows.track,
     )

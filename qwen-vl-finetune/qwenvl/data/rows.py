@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
 from driving.ego_history import check_told, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.ledger import Skip
@@ -54,6 +55,13 @@ class Rows:
         self.folders = [self.folders[index] for index in kept]
         self.names = [self.names[index] for index in kept]
         self.skips += skips
+
+    @property
+    def track(self) -> str:
+        """What a model is given, VIDEO_ONLY or EGO_HISTORY; "" where no dataset has an answer format."""
+        if self.answer_format is None:
+            return ""
+        return EGO_HISTORY if self.answer_format.get("history_pairs") else VIDEO_ONLY
 
     @property
     def groups(self) -> list[str]:

@@ -160,6 +160,8 @@ def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any, c
         f"{batch['accumulation']} accumulation = {batch['samples_a_step']} a step",
         f"steps            {facts['total_steps']:,} ({facts['steps_an_epoch']:,} an epoch, {facts['epochs']:g} epochs)",
     ]
+    if facts.get("track"):
+        lines.insert(2, f"track            {facts['track']}")
     for part, count in facts["trainable_parameters"].items():
         lines.append(f"trains           {part:<9}{count['trainable']:>14,} of {count['all']:,} parameters")
     for frames, height, width in first["videos"]:

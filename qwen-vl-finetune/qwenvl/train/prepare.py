@@ -191,6 +191,7 @@ def prepare_model(
         situation.learn(plan.run, memory, sample)
         if dataset.cache is not None:
             situation.cache_bytes = FrameCache.count_bytes(len(dataset), tuple(sample["videos"][0].shape))
+    facts["track"] = rows.track
     facts["memory_gib"] = describe_memory(memory)
     facts["lengths"] = describe_lengths(data.lengths, rows.skips, plan.run.model_max_length)
     facts["packing"] = describe_packing(data.batches)
