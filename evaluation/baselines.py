@@ -1,7 +1,8 @@
 """What costs nothing to predict: every score is read beside these, on the same rows.
 
-`train_mean` and `train_median` know what a video-only model was given: the training labels. The others also know how
+`train_mean` and `train_median` know what a video-only model was given: the training labels. Most others also know how
 the car moved in the second that was seen, which a video-only model is not told: for it they are an upper reference.
+KNOWS says it of each.
 
 B = rows, T = label samples, T' = observed samples. All return (velocity_mps (B, T), curvature_per_m (B, T)).
 """
@@ -25,6 +26,7 @@ DESCRIPTIONS = {
     "train_mean": "the mean training answer, whatever the video shows",
     "train_median": "the median training answer (of at most 100,000 rows, evenly chosen): the best constant for a mean "
     "absolute error",
+    "clip_mean": "the mean true answer of the clip's other rows: what knowing the place, but not the moment, is worth",
     "last_value": "the last observed speed and curvature, held",
     "constant_velocity": "the last observed speed, straight on",
     "ctrv": "constant turn rate and velocity: their means over the last 0.2 s seen",
@@ -37,7 +39,17 @@ DESCRIPTIONS = {
     "label_floor": "the truth written in the answer format and read back: no answer can do better",
 }
 NEEDS_HISTORY = ("last_value", "constant_velocity", "ctrv", "ca_cc", "ctra", "speed_bin_mean", "ridge", "ego_mlp")
+_FITTED = ("speed_bin_mean", "ridge", "ego_mlp")
 FLOORS = ("representation_floor", "label_floor")  # know the truth: bounds from below, not to be beaten
+# What each is told. A model is fairly compared with those that are told no more than it is.
+LABELS, HISTORY, FITTED = "training labels", "the clip's past motion", "past motion and training rows"
+OTHER_ROWS, TRUTH = "the clip's other answers", "the truth"
+KNOWS = (
+    dict.fromkeys(("train_mean", "train_median"), LABELS)
+    | {"clip_mean": OTHER_ROWS}
+    | {name: FITTED if name in _FITTED else HISTORY for name in NEEDS_HISTORY}
+    | dict.fromkeys(FLOORS, TRUTH)
+)
 
 
 def predict_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
@@ -46,6 +58,8 @@ def predict_baselines(truth: Truth, train_labels: TrainLabels, answer_format: An
         "train_mean": train_mean(train_labels, len(truth)),
         "train_median": train_median(train_labels, len(truth)),
     }
+    if len(np.unique(truth.groups.astype(str))) < len(truth):
+        motions["clip_mean"] = clip_mean(truth, motions["train_mean"])
     if truth.observed is not None:
         history: dict[str, Callable[[np.ndarray, float, int], Motion]] = {
             "last_value": last_value,
@@ -74,6 +88,20 @@ def train_median(train_labels: TrainLabels, num_rows: int) -> Motion:
 
 def _tile(pairs: np.ndarray, num_rows: int) -> Motion:
     return np.tile(pairs[:, 0], (num_rows, 1)), np.tile(pairs[:, 1], (num_rows, 1))
+
+
+def clip_mean(truth: Truth, alone: Motion) -> Motion:
+    """The mean over the other rows of the same clip of each of the T samples; `alone` where there is no other row."""
+    _, codes = np.unique(truth.groups.astype(str), return_inverse=True)
+    others = np.bincount(codes)[codes][:, None] - 1
+    is_alone = others == 0
+
+    def average(values: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+        totals = np.zeros((codes.max() + 1, values.shape[1]))
+        np.add.at(totals, codes, values)
+        return np.where(is_alone, fallback, (totals[codes] - values) / np.maximum(others, 1))
+
+    return average(truth.velocity_mps, alone[0]), average(truth.curvature_per_m, alone[1])
 
 
 def last_value(observed: np.ndarray, interval_s: float, num_samples: int) -> Motion:

@@ -23,7 +23,7 @@ from driving.ledger import MAX_BAD_FRACTION, claim_output
 from driving.option_values import number, parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.engine import Engine
-from evaluation.skill import GATE_FAILED, judge_gate, parse_gate
+from evaluation.skill import GATE_FAILED, check_gate, judge_gate, parse_gate
 from evaluation.workers import parse_devices
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     from evaluation.predict import plan_batches, read_parts
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
+    check_gate(options.require_beat, planned.truth)
     overwrite = options.overwrite_output and not options.rescore
     with claim_output(options.output_dir, planned.plan, overwrite=overwrite, reads=_list_reads(options)) as output:
         if output.is_complete and not options.rescore:

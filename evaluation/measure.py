@@ -13,7 +13,7 @@ import numpy as np
 from driving.answer_format import VIDEO_ONLY, AnswerFormat
 from evaluation import grounding as ground
 from evaluation.answers import Answers, channel_columns
-from evaluation.baselines import DESCRIPTIONS, FLOORS, NEEDS_HISTORY, Motion, predict_baselines
+from evaluation.baselines import DESCRIPTIONS, FLOORS, KNOWS, NEEDS_HISTORY, Motion, predict_baselines
 from evaluation.comfort import measure_feasibility
 from evaluation.controls import HISTORY_CONTROLS
 from evaluation.horizons import measure_horizons
@@ -27,7 +27,7 @@ from evaluation.score import (
 from evaluation.skill import choose_best, compare, win_rates
 from evaluation.statistics import Bootstrap
 from evaluation.strata_scores import measure_strata
-from evaluation.tracks import FALLBACKS, REFERENCES
+from evaluation.tracks import FAIR, FALLBACKS, REFERENCES
 from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
@@ -97,6 +97,7 @@ def measure(
         name: {
             "description": DESCRIPTIONS[name],
             "needs_history": name in NEEDS_HISTORY,
+            "knows": KNOWS[name],
             **summarise(columns[name], bootstrap),
         }
         for name in baselines
@@ -114,7 +115,7 @@ def _measure_skill(columns: dict[str, Columns], names: list[str], bootstrap: Boo
     """The model against each baseline that may be beaten, and which of them is best: of all, and of those that know
     no more than a model of this track is told."""
     ours = columns["model"]
-    fair = [name for name in names if track != VIDEO_ONLY or name not in NEEDS_HISTORY]
+    fair = [name for name in names if KNOWS[name] in FAIR[track]]
     return {
         "skill": {name: compare(ours, columns[name], bootstrap, SKILL_METRICS) for name in names},
         "win_rate": {name: win_rates(ours, columns[name], bootstrap, SKILL_METRICS) for name in names},

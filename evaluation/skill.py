@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from driving.errors import DrivingError
-from evaluation.baselines import DESCRIPTIONS, FLOORS
+from evaluation.baselines import DESCRIPTIONS, FLOORS, NEEDS_HISTORY
 from evaluation.score import Columns
 from evaluation.statistics import Bootstrap
 from evaluation.tracks import GATES
+from evaluation.truth import Truth
 
 GATE_METRIC = "ade_m"
 GATE_MARGIN = 1e-9  # of skill: a model that answers exactly the baseline differs by rounding
@@ -68,23 +69,29 @@ def parse_gate(text: str) -> str:
     return name
 
 
+def check_gate(asked: str, truth: Truth) -> None:
+    """Raise before a model is asked, where the baseline asked for cannot be computed on these rows.
+
+    Raises:
+        DrivingError: It needs the observed second, and a row has none.
+    """
+    if asked in NEEDS_HISTORY and truth.observed is None:
+        raise DrivingError(
+            f"--require-beat {asked} needs how the car moved during each clip, and a row of truth.parquet does not "
+            "hold it; run convert_to_training_format.py again, or ask for train_mean"
+        )
+
+
 def judge_gate(metrics: dict[str, Any], asked: str = "") -> dict[str, Any]:
     """Whether the model's ADE is below the baseline's, the whole 95 % interval of it.
+
+    A baseline that could not be computed (too few training rows, say) is not beaten.
 
     Args:
         metrics: what metrics.json holds.
         asked: a baseline; empty or "auto": the training mean for video only, CTRA where the model was told its past.
-
-    Raises:
-        DrivingError: The baseline asked for could not be computed on these rows.
     """
-    is_auto = asked in ("", AUTO_GATE)
-    name = GATES[metrics["track"]] if is_auto else asked
-    if name not in metrics["skill"] and asked:
-        raise DrivingError(
-            f"--require-beat {name}: this baseline could not be computed, it needs the observed second of these rows "
-            f"(and of the training rows); computed were {', '.join(metrics['skill'])}"
-        )
+    name = GATES[metrics["track"]] if asked in ("", AUTO_GATE) else asked
     skill = metrics["skill"].get(name, {}).get(GATE_METRIC)
     holds = skill is not None and skill["low"] is not None and skill["low"] > GATE_MARGIN
     return {
@@ -99,8 +106,10 @@ def judge_gate(metrics: dict[str, Any], asked: str = "") -> dict[str, Any]:
 
 def explain_gate(name: str, skill: dict[str, Any] | None, holds: bool) -> str:
     """The verdict in one line."""
-    if skill is None or skill["value"] is None:
-        return f"ADE cannot be compared with {name}: there is no error of it to compare with"
+    if skill is None:
+        return f"not shown to beat {name}: it could not be computed on these rows"
+    if skill["value"] is None:
+        return f"not shown to beat {name}: its own error is 0"
     percent = f"{100 * skill['value']:.1f} %"
     if skill["low"] is None:
         return f"not shown to beat {name}: ADE is lower by {percent}, and one clip gives no interval"

@@ -15,13 +15,15 @@ from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
 from driving.ego_history import read_back
 from driving.errors import DrivingError
 from driving.trajectory import Trajectory, repeat_to_rate
-from evaluation.baselines import Motion, ctrv
+from evaluation.baselines import FITTED, HISTORY, LABELS, Motion, ctrv
 from evaluation.truth import Truth
 
 FALLBACKS = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}
 REFERENCES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}  # what gains by seeing are over; shown beside the model
 SPOKEN = {"train_mean": "training mean", "ctrv": "CTRV"}  # references as people are told them
 GATES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctra"}  # what --require-beat asks for where nobody names another
+# What a baseline may know to be no better informed than a model of the track.
+FAIR = {VIDEO_ONLY: (LABELS,), EGO_HISTORY: (LABELS, HISTORY, FITTED)}
 
 
 def build_fallback(truth: Truth, baselines: dict[str, Motion], answer_format: AnswerFormat) -> Motion:

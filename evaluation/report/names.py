@@ -11,6 +11,7 @@ NAMES = {
     "model": "this model",
     "train_mean": "training mean",
     "train_median": "training median",
+    "clip_mean": "rest of the clip",
     "last_value": "last value",
     "constant_velocity": "constant velocity",
     "ctrv": "CTRV",

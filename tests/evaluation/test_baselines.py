@@ -7,6 +7,7 @@ import pytest
 
 from driving.answer_format import AnswerFormat
 from evaluation.baselines import (
+    clip_mean,
     constant_acceleration_and_curvature,
     constant_velocity,
     ctrv,
@@ -105,3 +106,18 @@ def test_without_an_observed_second_the_history_baselines_are_left_out(drive):
     labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 1)
     names = list(predict_baselines(truth, labels, AnswerFormat(num_pairs=10, fps=10.0)))
     assert names == ["train_mean", "train_median", "representation_floor", "label_floor"]
+
+
+def test_the_clip_mean_is_that_of_the_clips_other_rows(drive):
+    truth = drive([(2.0, 0.01), (4.0, 0.03), (9.0, 0.05), (7.0, 0.0)], ["a", "a", "a", "b"])
+    alone = np.full((4, 10), 5.0), np.full((4, 10), 0.5)
+    velocity, curvature = clip_mean(truth, alone)
+    assert velocity[:, 0] == pytest.approx([6.5, 5.5, 3.0, 5.0])  # (4 + 9) / 2, (2 + 9) / 2, (2 + 4) / 2, no other
+    assert curvature[:, 9] == pytest.approx([0.04, 0.03, 0.02, 0.5])
+
+
+def test_rows_that_are_all_of_different_clips_have_no_clip_mean(drive):
+    labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 1)
+    answer_format = AnswerFormat(num_pairs=10, fps=10.0)
+    assert "clip_mean" not in predict_baselines(drive([(8.0, 0.0), (3.0, 0.0)]), labels, answer_format)
+    assert "clip_mean" in predict_baselines(drive([(8.0, 0.0), (3.0, 0.0)], ["a", "a"]), labels, answer_format)

@@ -9,7 +9,7 @@ import pytest
 
 from driving.answer_format import AnswerFormat
 from driving.trajectory import integrate_batch
-from evaluation.baselines import DESCRIPTIONS, FLOORS, constant_acceleration, ctra, predict_baselines
+from evaluation.baselines import DESCRIPTIONS, FLOORS, KNOWS, constant_acceleration, ctra, predict_baselines
 from evaluation.fitted import (
     MIN_FIT_ROWS,
     RIDGE_SHARE,
@@ -177,7 +177,10 @@ def test_a_constant_column_does_no_harm():
 
 def test_every_baseline_is_described_and_comes_out_once(drive):
     labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 500, train_motion(500))
-    motions = predict_baselines(drive([(8.0, 0.0), (3.0, 0.01)]), labels, AnswerFormat(num_pairs=10, fps=10.0))
+    motions = predict_baselines(
+        drive([(8.0, 0.0), (3.0, 0.01)], ["a", "a"]), labels, AnswerFormat(num_pairs=10, fps=10.0)
+    )
     assert list(motions) == list(DESCRIPTIONS)
+    assert set(KNOWS) == set(DESCRIPTIONS)
     assert list(motions)[-2:] == list(FLOORS)
     assert all(part.shape == (2, 10) for motion in motions.values() for part in motion)

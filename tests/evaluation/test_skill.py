@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import numpy as np
 import pytest
 
 from driving.errors import DrivingError
 from evaluation.evaluate import main
-from evaluation.skill import choose_best, compare, judge_gate, parse_gate, win_rates
+from evaluation.skill import check_gate, choose_best, compare, judge_gate, parse_gate, win_rates
 from evaluation.statistics import DETECTABLE_ERRORS, Bootstrap
 
 NAN = float("nan")
@@ -103,13 +104,24 @@ def test_a_model_that_was_told_its_past_must_beat_ctra():
     assert judge_gate(metrics, "train_mean")["holds"]
 
 
-def test_a_gate_that_could_not_be_computed_is_refused_only_where_it_was_asked_for():
+def test_a_baseline_that_could_not_be_computed_is_not_beaten():
     metrics = {"track": "video and ego history", "skill": skills(train_mean=(0.5, 0.9))}
-    assert (
-        judge_gate(metrics)["sentence"] == "ADE cannot be compared with ctra: there is no error of it to compare with"
-    )
-    with pytest.raises(DrivingError, match="--require-beat ridge: .* needs the observed second .* were train_mean"):
-        judge_gate(metrics, "ridge")
+    assert judge_gate(metrics)["sentence"] == "not shown to beat ctra: it could not be computed on these rows"
+    assert not judge_gate(metrics, "ridge")["holds"]
+
+
+def test_a_baseline_without_error_is_not_beaten():
+    perfect = {"ade_m": {"value": None, "low": None, "high": None}}
+    gate = judge_gate({"track": "video only", "skill": {"ctra": perfect}}, "ctra")
+    assert gate["sentence"] == "not shown to beat ctra: its own error is 0"
+    assert not gate["holds"]
+
+
+def test_a_gate_of_history_without_history_is_refused_before_anything_is_asked(drive):
+    truth = dataclasses.replace(drive([(8.0, 0.0)]), observed=None)
+    check_gate("train_mean", truth)
+    with pytest.raises(DrivingError, match="--require-beat ctra needs how the car moved .* ask for train_mean"):
+        check_gate("ctra", truth)
 
 
 def test_a_gate_is_named_with_dashes_too_and_a_floor_is_none():
