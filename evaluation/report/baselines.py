@@ -51,6 +51,8 @@ def _render_skill(metrics: Metrics) -> str:
         skill, wins = metrics["skill"][who], metrics["win_rate"][who]["ade_m"]
         reach = skill["ade_m"]["min_detectable"]
         gains = [format_estimate(skill[name], 2) for name in SKILLS]
-        rows.append([escape(NAMES[who]), escape(entry["knows"]), *gains, format_number(reach, 2), format_estimate(wins, 0, 100)])
+        rows.append(
+            [escape(NAMES[who]), escape(entry["knows"]), *gains, format_number(reach, 2), format_estimate(wins, 0, 100)]
+        )
     head = ["skill against", "it knows", *(SHORT[name] for name in SKILLS), "could show", "wins [%]"]
     return render_table(head, rows)
