@@ -16,6 +16,7 @@ import numpy as np
 
 from driving.camera import CameraModel
 from driving.clock import US_PER_S
+from driving.errors import VideoError
 from driving.recording import VideoAddress
 from driving.trajectory import Trajectory, integrate, repeat_to_rate
 from evaluation.birds_eye import choose_reach
@@ -101,34 +102,44 @@ def write_overlay(
     *,
     note: str = "",
     max_height_px: int = 1080,
-) -> int:
-    """Draw every frame of a video and write them as one mp4, at the video's own times and without its sound.
+) -> str:
+    """Draw the frames up to the end of the last prediction, as one mp4 at the video's own times, without its sound.
 
     Args:
         note: stands at the foot of every frame.
         max_height_px: a higher video is scaled down to it.
 
     Returns:
-        The number of frames written.
+        Why it ends before its time, where a frame cannot be decoded; else "".
 
     Raises:
-        VideoError: A frame cannot be decoded.
+        VideoError: Not one frame can be decoded.
     """
     from tqdm import tqdm
 
     height = min(info.height, max_height_px) // 2 * 2
     size = (height, max(2, round(info.width * height / info.height) // 2 * 2))
-    with tqdm(total=info.num_frames, unit="frame", desc="draw") as bar:
+    times_us = np.asarray(info.frame_times_us)
+    times_s = times_us / US_PER_S
+    num_frames = int(np.searchsorted(times_s, shown[-1].second.stop_s + shown[-1].second.duration_s))
+    reach_m = choose_reach([DrawnPath(path) for path in _list_paths(shown)])
+    faults: list[VideoError] = []
 
-        def draw() -> Iterator[np.ndarray]:
-            for index, frame in iter_frames(address, range(info.num_frames), size=size, info=info, num_threads=2):
+    def draw() -> Iterator[np.ndarray]:
+        num_drawn = 0
+        try:
+            for index, frame in iter_frames(address, range(num_frames), size=size, info=info, num_threads=2):
                 yield draw_moment(frame, float(times_s[index]), shown, camera, note, reach_m)
+                num_drawn += 1
                 bar.update()
+        except VideoError as error:
+            if not num_drawn:
+                raise
+            faults.append(error)
 
-        times_us = np.asarray(info.frame_times_us)
-        times_s = times_us / US_PER_S
-        reach_m = choose_reach([DrawnPath(path) for path in _list_paths(shown)])
-        return write_video(out, draw(), info.fps_median, pts_us=(times_us - times_us[0]).tolist())
+    with tqdm(total=num_frames, unit="frame", desc="draw") as bar:
+        write_video(out, draw(), info.fps_median, pts_us=(times_us - times_us[0]).tolist())
+    return str(faults[0]) if faults else ""
 
 
 def _list_paths(shown: Sequence[Shown]) -> list[np.ndarray]:

@@ -116,11 +116,13 @@ def run(options: PredictOptions, build_engine: EngineBuilder | None = None) -> d
         shown, lines = ask(options, planned, engine, output.folder)
         with write_atomically(lines_path, "w") as handle:
             handle.writelines(dump_json(line) + "\n" for line in lines)
-        write_overlay(
+        fault = write_overlay(
             options.out, planned.address, planned.info, shown, planned.camera, note=planned.note,
             max_height_px=options.max_height,
         )  # fmt: skip
     shutil.rmtree(work, ignore_errors=True)
+    if fault:
+        print(f"warning: {options.out} ends early: {fault}", flush=True)
     return {"predictions": lines, "message": summarise(options.out, lines_path, lines)}
 
 

@@ -128,7 +128,8 @@ def test_the_model_can_be_asked_more_often_than_it_predicts_ahead(predict, tmp_p
 
 def test_only_the_first_seconds_are_asked_about_where_so_many_are_wanted(predict, tmp_path):
     _, stub = predict(draw_video(tmp_path / "a.mp4", 50, 10), max_seconds=2)
-    assert len(stub.records) == 2 and probe_video(VideoAddress(str(tmp_path / "out.mp4"))).num_frames == 50
+    assert len(stub.records) == 2
+    assert probe_video(VideoAddress(str(tmp_path / "out.mp4"))).num_frames == 30  # two that are seen, one predicted
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,20 @@ def test_a_video_of_which_no_second_can_be_read(predict, tmp_path):
     times_ms = [0, 100, 200, 300, 1000]
     with pytest.raises(DrivingError, match="no second of .*a.mp4 could be asked about; the first: .* is missed by"):
         predict(draw_video(tmp_path / "a.mp4", 5, 10, pts=times_ms))
+
+
+def test_a_video_that_is_damaged_in_the_middle_is_drawn_up_to_there(predict, tmp_path, capsys):
+    video = draw_video(tmp_path / "a.mp4", 60, 10)
+    content = bytearray(video.read_bytes())
+    start = content.index(b"mdat")
+    place = start + (content.index(b"moov") - start) * 2 // 3
+    content[place : place + 40] = b"\xa5" * 40
+    video.write_bytes(content)
+    result, _ = predict(video)
+    said = capsys.readouterr().out
+    assert f"warning: {tmp_path / 'out.mp4'} ends early: " in said and "damaged" in said
+    assert "without readable frames" in result["message"]
+    assert 10 < probe_video(VideoAddress(str(tmp_path / "out.mp4"))).num_frames < 60
 
 
 # the prompt
