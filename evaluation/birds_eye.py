@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 REACHES_M = (10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 200.0)
 BEHIND, ABOVE = 0.14, 0.17  # parts of the panel below the rear axle, and above the farthest line
+BEHIND_REVERSING = 0.5
 CAR_LENGTH_M, CAR_WIDTH_M, REAR_AXLE_M = 4.6, 1.9, 1.0  # drawn for scale; the axle is so far from its rear end
 PLATE, GRID, CAR, TEXT = (12, 16, 22, 190), (255, 255, 255, 46), (222, 228, 236, 255), (214, 221, 230, 255)
 
@@ -37,15 +38,18 @@ def draw_birds_eye(image: Any, paths: Sequence[DrawnPath], reach_m: float = 0.0)
     pen = ImageDraw.Draw(panel, "RGBA")
     pen.rounded_rectangle((0, 0, width - 1, height - 1), radius=height // 24, fill=PLATE)
     px_per_m = height * (1 - BEHIND - ABOVE) / reach_m
-    origin = np.array([width / 2, height * (1 - BEHIND)])
+    is_reversing = any(path.poses[-1, 0] < -REAR_AXLE_M for path in paths)
+    origin = np.array([width / 2, height * (1 - (BEHIND_REVERSING if is_reversing else BEHIND))])
 
     def place(points_m: np.ndarray) -> np.ndarray:
         points = np.asarray(points_m, dtype=np.float64)
         return origin + np.stack([-points[..., 1], -points[..., 0]], axis=-1) * px_per_m
 
     size = max(8, height // 17)
-    for ahead in np.arange(0, reach_m + 1e-6, reach_m / 2)[1:]:
+    for ahead in (reach_m / 2, reach_m):
         ((_, row),) = place(np.array([[ahead, 0.0]]))
+        if row < 0:
+            continue
         pen.line((0, row, width, row), fill=GRID, width=max(1, height // 200))
         pen.text((size * 0.5, row + 1), f"{ahead:g} m", font=load_font(size), fill=TEXT)
     rear, front, side = -REAR_AXLE_M, CAR_LENGTH_M - REAR_AXLE_M, CAR_WIDTH_M / 2

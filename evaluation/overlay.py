@@ -141,22 +141,26 @@ def blend_shapes(image: Any, shapes: Sequence[tuple]) -> None:
 
 
 def draw_readout(frame: np.ndarray, lines: Sequence[str], note: str = "") -> np.ndarray:
-    """Write lines into the upper left corner of a copy of a frame, the first one large, and a note at its foot."""
+    """Write lines into the upper left corner of a copy of a frame, the first one large, and a note below them."""
     from PIL import Image
 
     image = Image.fromarray(frame)
     unit = image.height / 100
+    left = top = round(2 * unit)
     if lines:
         sizes = [max(10, round(5.6 * unit))] + [max(9, round(3.4 * unit))] * (len(lines) - 1)
-        write_lines(image, lines, sizes, (round(2 * unit), round(2 * unit)))
+        top = write_lines(image, lines, sizes, (left, top)) + left
     if note:
-        size = max(9, round(2.8 * unit))
-        write_lines(image, [note], [size], (round(2 * unit), image.height - round(2.5 * unit) - 2 * size))
+        write_lines(image, [note], [max(9, round(2.8 * unit))], (left, top))
     return np.asarray(image)
 
 
-def write_lines(image: Any, lines: Sequence[str], sizes: Sequence[int], corner: tuple[int, int]) -> None:
-    """Text on a dark plate whose upper left corner is given; it is made smaller where it would leave the picture."""
+def write_lines(image: Any, lines: Sequence[str], sizes: Sequence[int], corner: tuple[int, int]) -> int:
+    """Text on a dark plate whose upper left corner is given, smaller where it would leave the picture.
+
+    Returns:
+        The row below the plate.
+    """
     from PIL import ImageDraw
 
     pen = ImageDraw.Draw(image, "RGBA")
@@ -164,8 +168,7 @@ def write_lines(image: Any, lines: Sequence[str], sizes: Sequence[int], corner: 
     room = image.width - 2 * corner[0] - sizes[-1]
     if widest > room and sizes[0] > 6:
         shrunk = [max(6, min(size - 1, int(size * room / widest))) for size in sizes]
-        write_lines(image, lines, shrunk, corner)
-        return
+        return write_lines(image, lines, shrunk, corner)
     pad, gap = sizes[-1] * 0.45, 1.3
     height = sum(size * gap for size in sizes)
     left, top = corner
@@ -175,6 +178,7 @@ def write_lines(image: Any, lines: Sequence[str], sizes: Sequence[int], corner: 
     for text, size in zip(lines, sizes, strict=True):
         pen.text((left + pad, row), text, font=load_font(size), fill=(245, 248, 252, 255))
         row += size * gap
+    return bottom + 1
 
 
 @lru_cache(maxsize=32)
@@ -192,4 +196,8 @@ def describe_motion(velocity_mps: float, curvature_per_m: float) -> list[str]:
         turn = "straight"
     else:
         turn = f"{'left' if curvature_per_m > 0 else 'right'}, radius {1 / abs(curvature_per_m):.0f} m"
-    return [speed, f"{velocity_mps:.1f} m/s", f"{turn} ({curvature_per_m:+.4f} 1/m)"]
+    velocity, curvature = (
+        round(velocity_mps, 1) + 0.0,
+        round(curvature_per_m, 4) + 0.0,
+    )  # + 0.0 takes the sign off a zero
+    return [speed, f"{velocity:.1f} m/s", f"{turn} ({curvature:+.4f} 1/m)"]

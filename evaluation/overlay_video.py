@@ -106,7 +106,7 @@ def write_overlay(
     """Draw the frames up to the end of the last prediction, as one mp4 at the video's own times, without its sound.
 
     Args:
-        note: stands at the foot of every frame.
+        note: stands in every frame.
         max_height_px: a higher video is scaled down to it.
 
     Returns:

@@ -78,7 +78,7 @@ class VideoPlan:
     Attributes:
         records: one a second, as training would hold it.
         camera: None where it is not known.
-        note: what stands at the foot of every frame; "" for nothing.
+        note: what stands in every frame; "" for nothing.
     """
 
     address: VideoAddress

@@ -82,6 +82,14 @@ def test_from_above_the_way_ahead_is_up_and_left_is_left():
     assert end < start - 5
 
 
+def test_from_above_a_path_backwards_has_its_end_below_the_car_and_in_the_panel():
+    plain = draw_path(GREY, None, [DrawnPath(drive(-6.0).poses, (90, 90, 90))], reach_m=10.0)
+    painted = draw_path(GREY, None, [drive(-6.0)], reach_m=10.0)
+    rows, _ = np.nonzero((painted != plain).any(axis=-1))
+    panel, _ = changed(painted)
+    assert panel.min() + 0.5 * np.ptp(panel) < rows.max() < panel.max()
+
+
 @pytest.mark.parametrize("size", [(64, 128), (256, 448), (1080, 1920), (500, 90)])
 def test_every_size_of_frame_can_be_drawn_on(size):
     frame = np.zeros((*size, 3), np.uint8)
@@ -100,6 +108,7 @@ def test_the_panel_shows_a_round_distance_beyond_the_farthest_path():
         ((11.94, 0.0042), ["43 km/h", "11.9 m/s", "left, radius 238 m (+0.0042 1/m)"]),
         ((11.94, -0.02), ["43 km/h", "11.9 m/s", "right, radius 50 m (-0.0200 1/m)"]),
         ((30.0, 0.0001), ["108 km/h", "30.0 m/s", "straight (+0.0001 1/m)"]),
+        ((-0.04, -0.00001), ["0 km/h", "0.0 m/s", "straight (+0.0000 1/m)"]),
         ((-2.0, 0.0), ["7 km/h backwards", "-2.0 m/s", "straight (+0.0000 1/m)"]),
     ],
 )
