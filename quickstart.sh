@@ -87,3 +87,4 @@ run scripts/evaluate.py --model "$LORA" --test-data "$OUT/qwen_video_dataset_tra
   --output-dir "$OUT/evaluation_results" --batch-size 64
 
 stage "done. Open $OUT/evaluation_results/report.html"
+echo "on a video of your own: uv run python scripts/predict.py my_dashcam.mp4 --model $LORA --out overlay.mp4"
