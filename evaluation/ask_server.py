@@ -6,6 +6,7 @@ clip ──read_clips──▶ frames ──build_body──▶ request ──as
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,11 @@ class AskOptions:
     --save-request writes the request instead of sending it. Running twice is safe: nothing is changed.
     """
 
-    clips: tuple[Path, ...] = option(positional=True, help="videos, or folders of pictures")
+    clips: tuple[Path, ...] = option(positional=True, help="videos of any rate and size")
     model: str = option("checkpoints/physical_ai_driving_merged", help="the folder that is served, for its papers")
     server: str = option("http://localhost:8000/v1", help="its address; its key is read from $VLLM_API_KEY")
     served_name: str = option("", help="what the server calls the model; default: the only one it serves")
-    start_s: float = option(
-        0.0, unit="s", parse=number(0), help="where in a longer recording the clip begins; a cut segment begins at 0"
-    )
+    start_s: float = option(0.0, unit="s", parse=number(0), help="where in a longer recording the asked stretch begins")
     question: str = option("", help="another question than the one that was trained on")
     max_new_tokens: int = option(
         0, unit="tokens", parse=whole_number(0), help="longest answer; 0: what the answer format needs"
@@ -69,58 +68,61 @@ def run(options: AskOptions) -> list[str]:
     )
     lines = []
     for clip in options.clips:
-        record = build_record(clip, preprocessing, options)
+        record, note = build_record(clip, preprocessing, options.start_s, options.question)
         question = engine.prepare(record, engine.read(record))
         if options.save_request:
             write_json(options.save_request, question.body)
             return [f"{options.save_request}: the request about {clip}, {question.num_prompt_tokens:,} prompt tokens"]
-        lines += _describe(clip, engine.generate([question])[0], preprocessing)
+        lines += _describe(clip, engine.generate([question])[0], preprocessing, note)
     return lines
 
 
-def build_record(clip: Path, preprocessing: Any, options: AskOptions) -> dict[str, Any]:
-    """A row about one clip, with the question that the checkpoint was trained on.
+def build_record(
+    clip: Path, preprocessing: Any, start_s: float = 0.0, question: str = ""
+) -> tuple[dict[str, Any], str]:
+    """A row about one stretch of a video, with the question that the checkpoint was trained on: (row, remark).
+
+    Args:
+        start_s: of the stretch, from the first frame.
+        question: instead of the trained one.
 
     Raises:
-        DrivingError: The checkpoint knows no question and none was given, or needs the vehicle's own motion.
+        DrivingError: The checkpoint knows no question and none was given, it needs the vehicle's own motion, or the
+            video cannot give the stretch.
     """
     from driving.answer_format import AnswerFormat
-
-    answer_format = AnswerFormat(**preprocessing.answer_format) if preprocessing.answer_format else None
-    if not options.question and answer_format is None:
-        raise DrivingError(f"{options.model} does not say which question it was trained on; pass --question")
-    turns = [{"from": "human", "value": f"<video>\n{options.question or answer_format.question}"}]
-    if answer_format is not None and answer_format.system_prompt:
-        turns.insert(0, {"from": "system", "value": answer_format.system_prompt})
-    # The row's form wants an answer; it is taken away before the model is asked.
-    record = {"id": clip.name, "video": str(clip.absolute()), "conversations": [*turns, {"from": "gpt", "value": "?"}]}
-    duration_s = answer_format.duration_s if answer_format is not None else 1.0
-    if options.start_s > 0 or _is_longer(clip, preprocessing, duration_s):
-        record |= {"video_start": options.start_s, "video_end": options.start_s + duration_s}
-    return record
-
-
-def _is_longer(clip: Path, preprocessing: Any, duration_s: float) -> bool:
-    """Whether a file holds more than one clip: a second of it is asked about then, from its beginning."""
+    from driving.clock import US_PER_S
     from driving.recording import VideoAddress
+    from evaluation.video_seconds import Second, build_records, explain_rate, plan_seconds
     from video_io import probe_video
 
-    if clip.is_dir() or not clip.exists():
-        return False
+    if not clip.exists():
+        raise DrivingError(f"{clip} is not there; give the path of a video")
+    if preprocessing.answer_format is None and not question:
+        raise DrivingError("this checkpoint does not say which question it was trained on; pass --question")
+    if preprocessing.answer_format is None:
+        answer_format = AnswerFormat(system_prompt="")
+    else:
+        answer_format = AnswerFormat(**preprocessing.answer_format)
+    if question:
+        answer_format = dataclasses.replace(answer_format, user_instruction=question, history_pairs=0)
     info = probe_video(VideoAddress(str(clip)))
-    if info.frame_times_us is None:
-        return False
-    return (info.frame_times_us[-1] - info.frame_times_us[0]) / 1e6 > 1.2 * duration_s
+    seconds = plan_seconds(info, answer_format.duration_s, clip.name)
+    first_s = info.frame_times_us[0] / US_PER_S + start_s
+    if first_s > seconds[-1].stop_s - answer_format.duration_s / 2:
+        raise DrivingError(f"{clip} ends at {seconds[-1].stop_s:.2f} s; --start-s {start_s:g} is too late")
+    second = Second(0, first_s, first_s + answer_format.duration_s)
+    record = build_records(clip, [second], answer_format, preprocessing.prompt_example)[0]
+    return record, explain_rate(info, preprocessing.video_fps)
 
 
-def _describe(clip: Path, answer: Any, preprocessing: Any) -> list[str]:
+def _describe(clip: Path, answer: Any, preprocessing: Any, note: str) -> list[str]:
     from driving.answer_format import AnswerFormat
     from evaluation.answers import parse_text
 
-    cut = ", cut by the token limit" if answer.is_cut else ""
-    lines = [f"{clip}: {answer.text}"]
-    tokens = f"{answer.prompt_tokens:,} prompt tokens, {answer.num_tokens} tokens{cut}"
-    if preprocessing.answer_format is None:
-        return [*lines, f"  {tokens}"]
-    parsed = parse_text(answer.text, AnswerFormat(**preprocessing.answer_format))
-    return [*lines, f"  {parsed.parsing}{f': {parsed.error}' if parsed.error else ''}; {tokens}"]
+    facts = [f"{answer.prompt_tokens:,} prompt tokens", f"{answer.num_tokens} tokens"]
+    facts += ["cut by the token limit"] * answer.is_cut + [note] * bool(note)
+    if preprocessing.answer_format is not None:
+        parsed = parse_text(answer.text, AnswerFormat(**preprocessing.answer_format))
+        facts.insert(0, f"{parsed.parsing}: {parsed.error}" if parsed.error else parsed.parsing)
+    return [f"{clip}: {answer.text}", f"  {'; '.join(facts)}"]

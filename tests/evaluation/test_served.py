@@ -304,7 +304,7 @@ def test_a_model_with_time_in_its_positions_is_refused(tmp_path):
 @pytest.fixture
 def question(served, clip):
     """(record, clips, prompt ids) of what is asked about the first second of the clip."""
-    record = ask_server.build_record(clip, Preprocessing.read(served), AskOptions(clips=(clip,)))
+    record, _ = ask_server.build_record(clip, Preprocessing.read(served))
     clips = read_clips(record, Preprocessing.read(served))
     return record, clips, wanted_ids(served, record, clips)
 
@@ -321,13 +321,15 @@ def test_what_is_sent_is_what_the_model_would_be_shown_here(served, clip, record
     assert np.array_equal(open_frames(sent["messages"][1]["content"][0]["video_url"]["url"]), clips[0].frames)
     assert clips[0].frames.shape == (10, 64, 96, 3)
     assert sent["media_io_kwargs"]["video"]["fps"] == 10.0 and sent["model"] == NAME
-    assert lines == [f"{clip}: {ANSWER}", f"  strict; {len(ids):,} prompt tokens, 3 tokens"]
+    assert lines == [f"{clip}: {ANSWER}", f"  strict; {len(ids):,} prompt tokens; 3 tokens"]
 
 
 def test_a_later_second_of_a_recording_is_asked_about_by_its_start(served, clip, recorded, question):
     recorded.play(completion(ANSWER, question[2]))
     ask_about(clip, served, recorded)
     ask_about(clip, served, recorded, start_s=1.0)
+    with pytest.raises(DrivingError, match=r"drive.mp4 ends at 3.00 s; --start-s 2.6 is too late"):
+        ask_about(clip, served, recorded, start_s=2.6)
     first, second = (open_frames(body["messages"][1]["content"][0]["video_url"]["url"]) for body in recorded.bodies)
     assert not np.array_equal(first, second)
 
@@ -335,7 +337,7 @@ def test_a_later_second_of_a_recording_is_asked_about_by_its_start(served, clip,
 def test_an_answer_that_cannot_be_read_says_why(served, clip, recorded, question):
     recorded.play(completion("The road is clear.", question[2], finish_reason="length"))
     assert "failed: the answer holds 0" in ask_about(clip, served, recorded)[1]
-    assert "3 tokens, cut by the token limit" in ask_about(clip, served, recorded)[1]
+    assert "3 tokens; cut by the token limit" in ask_about(clip, served, recorded)[1]
 
 
 def test_a_server_with_another_prompt_is_refused_by_its_first_token(served, clip, recorded, question):
@@ -381,6 +383,16 @@ def test_a_model_that_needs_the_cars_motion_cannot_be_asked_without(own_served, 
     write_preprocessing(own_served, load_processor(own_served), answer_format=with_history)
     with pytest.raises(DrivingError, match="and cannot be asked without them"):
         ask_about(clip, own_served, recorded)
+
+
+def test_a_slower_recording_is_asked_about_and_said(served, recorded, question, tmp_path):
+    from video_io import write_video
+
+    write_video(tmp_path / "slow.mp4", draw_frames(12, 64, 96), 5.0)
+    recorded.play(completion(ANSWER, question[2]))
+    lines = ask_about(tmp_path / "slow.mp4", served, recorded, force=True)
+    assert lines[1].endswith("; recorded at 5 frames a second, the model was taught with 10")
+    assert recorded.bodies[0]["media_io_kwargs"]["video"]["fps"] == 5.0
 
 
 def test_a_clip_that_cannot_be_read_is_named(served, recorded, tmp_path):

@@ -89,6 +89,7 @@ def test_the_spine_needs_the_standard_library_and_numpy_only():
         ("datasets", ("data_prep/", "systems/")),
         ("peft", ("qwen-vl-finetune/qwenvl/train/", "evaluation/merge.py")),
         ("deepspeed", ("qwen-vl-finetune/qwenvl/train/",)),
+        ("gradio", ("evaluation/demo_page.py",)),
     ],
 )
 def test_a_heavy_library_has_one_owner(library, owners):

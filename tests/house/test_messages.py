@@ -36,6 +36,7 @@ TOOLS = {
     "evaluation.text.score_text": ["ScoreTextOptions"],
     "evaluation.vllm_command": ["VllmOptions"],
     "evaluation.ask_server": ["AskOptions"],
+    "evaluation.demo": ["DemoOptions"],
     "qwenvl.tiny_model": ["TinyModelOptions"],
     "qwenvl.check_dataset": ["CheckDatasetOptions"],
     "qwenvl.train.argument": ["ModelArguments", "DataArguments", "TrainingArguments"],
