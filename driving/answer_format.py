@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from driving.errors import AnswerError, DrivingError
-from driving.prompts import PHYSICAL_AI_SYSTEM, format_motion_question
+from driving.prompts import HISTORY_START, PHYSICAL_AI_SYSTEM, format_motion_question
 from driving.trajectory import Trajectory, average_to_rate
 
 Parsing = Literal["strict", "lenient"]
@@ -99,6 +99,12 @@ class AnswerFormat:
                 f"a history of {self.history_pairs} pairs beside answers of {self.num_pairs}: they share one rate; "
                 "give 0 or the same number"
             )
+        for line in f"{self.system_prompt}\n{self.user_instruction}".splitlines():
+            if line.startswith(HISTORY_START):
+                raise DrivingError(
+                    f"a line of the prompt begins with {HISTORY_START!r}, which is how the ego motion of a clip is "
+                    "told; say it in other words, or pass --ego-history to have it told"
+                )
 
     @property
     def track(self) -> str:
@@ -124,7 +130,8 @@ class AnswerFormat:
         if self.history_pairs:
             raise DrivingError(
                 f"this model is told the {self.history_pairs} pairs that the vehicle drove during the clip, and cannot "
-                "be asked without them; give the recorded motion, or take a model of the video-only track"
+                "be asked without them; ask it by scripts/evaluate.py about a dataset made with --ego-history, or take "
+                "a model of the video-only track"
             )
         return self.instruction
 

@@ -75,6 +75,12 @@ def test_a_format_with_history_has_no_question_that_fits_every_clip():
         _ = TOLD.question
 
 
+@pytest.mark.parametrize("field", ["system_prompt", "user_instruction"])
+def test_a_users_own_words_may_not_look_like_a_history(field):
+    with pytest.raises(DrivingError, match="a line of the prompt begins with 'Ego motion during this clip'"):
+        AnswerFormat(**{field: "Drive.\nEgo motion during this clip is unknown."})
+
+
 # what is said
 
 
