@@ -54,7 +54,8 @@ def write_report(
         render_section(
             "Best, middle and worst",
             render_examples(shown) + clips,
-            "Clips ranked by their mean ADE; of each, the row in the middle.",
+            "Clips ranked by their mean ADE; of each, the row in the middle. On the last frame that was seen, the "
+            "second after it: recorded green, predicted blue. Below it, the first frame and the middle one.",
         ),
         render_horizons(metrics),
         render_feasibility(metrics),

@@ -135,11 +135,10 @@ def _render_frames(row: int, paths: dict[str, np.ndarray], shown: Shown) -> str:
         for frame in (frames[0], frames[len(frames) // 2])
     )
     large = encode_jpeg(draw_second_ahead(frames[-1], camera, paths))
-    where = "on the road" if camera is not None else "from above, as the camera is not known"
+    note = "" if camera is not None else "<figcaption>the camera is not known: drawn from above</figcaption>"
     return (
         f'<figure class="strip"><img alt="last frame with the second ahead drawn" src="{large}">'
-        f"<div>{small}</div><figcaption>The last frame seen, the second after it drawn {where}: recorded green, "
-        "predicted blue. Below, the first frame and the middle one.</figcaption></figure>"
+        f"<div>{small}</div>{note}</figure>"
     )
 
 

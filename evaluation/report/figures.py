@@ -19,7 +19,7 @@ LOG_SIZE = (NARROW, 260)
 LOGGED = {
     "eval_ade": ("ADE on validation answers", "m", 2),
     "eval_speed_mae": ("Speed error on validation answers", "m/s", 2),
-    "eval_strict_rate": ("Share of validation answers in the format", "share", 3),
+    "eval_strict_rate": ("Validation answers in the format", "share", 3),
 }
 
 
@@ -80,7 +80,10 @@ def _draw_log(
     chart = line_chart(
         series, "step", unit, f"{title} over training steps", from_zero=True, is_marked=True, size=LOG_SIZE
     )
-    last = ", ".join(f"last {entry.label} {format_number(entry.points[-1, 1], digits)}" for entry in series)
+    named = len(lines) > 1
+    last = ", ".join(
+        f"last {entry.label + ' ' if named else ''}{format_number(entry.points[-1, 1], digits)}" for entry in series
+    )
     return render_figure(title, chart, last)
 
 
