@@ -175,20 +175,11 @@ def format_answer(trajectory: Trajectory, answer_format: AnswerFormat) -> str:
     except ValueError as error:
         raise AnswerError(f"{error}; choose an --answer-hz that divides the frame rate") from error
     notation = answer_format.notation
-    texts = [_format_pair(v, k, notation) for v, k in zip(pairs.velocity_mps, pairs.curvature_per_m, strict=True)]
-    return "[" + ", ".join(texts) + "]"
-
-
-def _format_pair(velocity_mps: float, curvature_per_m: float, notation: Notation) -> str:
-    if not notation.is_signed:
-        velocity_mps, curvature_per_m = abs(velocity_mps), abs(curvature_per_m)
-    velocity = _format_number(velocity_mps, notation.velocity_decimals).zfill(notation.velocity_width)
-    return f"({velocity}, {_format_number(curvature_per_m, notation.curvature_decimals)})"
-
-
-def _format_number(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    values = pairs.to_pairs() if notation.is_signed else np.abs(pairs.to_pairs())
+    width = f"0{notation.velocity_width}" if notation.velocity_width else ""
+    # z: what rounds to zero has no sign
+    spell = f"({{:z{width}.{notation.velocity_decimals}f}}, {{:z.{notation.curvature_decimals}f}})".format
+    return "[" + ", ".join(spell(v, k) for v, k in values.tolist()) + "]"
 
 
 def parse_answer(text: str, answer_format: AnswerFormat) -> Answer:
