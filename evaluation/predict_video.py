@@ -239,7 +239,8 @@ def _say(options: PredictOptions, planned: VideoPlan) -> None:
     drawn = "on the road and from above" if planned.camera else "from above (no --calibration)"
     print(
         f"{options.video.name}: {info.width}x{info.height} px, {info.fps_median:.4g} frames a second, "
-        f"{len(planned.seconds):,} seconds to ask about; the path is drawn {drawn}",
+        f"{len(planned.seconds):,} windows of {planned.answer_format.duration_s:g} s to ask about; "
+        f"the path is drawn {drawn}",
         flush=True,
     )
     if planned.note:

@@ -55,6 +55,6 @@ def read_answer(
 def summarise(out: Path, lines_path: Path, lines: Sequence[dict[str, Any]]) -> str:
     """The last line of output."""
     kinds = [line["parsing"] for line in lines]
-    parts = [f"{len(lines):,} seconds"]
+    parts = [f"{len(lines):,} questions"]
     parts += [f"{kinds.count(kind):,} {said}" for kind, said in _SAID.items() if kinds.count(kind)]
     return f"{', '.join(parts)}; {out} and {lines_path}"

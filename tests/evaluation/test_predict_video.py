@@ -144,7 +144,7 @@ def test_only_the_first_seconds_are_asked_about_where_so_many_are_wanted(predict
 def test_every_rate_gives_the_taught_one_or_all_that_it_has(predict, tmp_path, num_frames, fps, shape):
     result, stub = predict(draw_video(tmp_path / "a.mp4", num_frames, fps, 64, 128))
     assert stub.shapes == [shape] * 2
-    assert "2 seconds, 2 answered" in result["message"]
+    assert "2 questions, 2 answered" in result["message"]
 
 
 def test_a_rate_below_the_taught_one_is_said_and_written_down(predict, tmp_path, capsys):
@@ -156,7 +156,7 @@ def test_a_rate_below_the_taught_one_is_said_and_written_down(predict, tmp_path,
 
 def test_a_video_whose_first_stream_is_sound(predict, tmp_path):
     result, _ = predict(draw_video(tmp_path / "a.mp4", 20, 10, sound_first=True))
-    assert "2 seconds, 2 answered" in result["message"]
+    assert "2 questions, 2 answered" in result["message"]
 
 
 def test_a_video_that_is_to_be_shown_turned_is_seen_and_written_upright(predict, tmp_path, turned):
@@ -183,7 +183,7 @@ def turned(tmp_path):
 def test_a_second_with_a_gap_is_left_out_and_the_others_are_drawn(predict, tmp_path):
     times_ms = [100 * index for index in range(10)] + [1000, 1900] + [2000 + 100 * index for index in range(10)]
     result, _ = predict(draw_video(tmp_path / "a.mp4", 22, 10, pts=times_ms))
-    assert "3 seconds, 2 answered, 1 without readable frames" in result["message"]
+    assert "3 questions, 2 answered, 1 without readable frames" in result["message"]
     lines = read_lines(tmp_path)
     assert [line["parsing"] for line in lines] == ["strict", "skipped", "strict"]
     assert "is missed by" in lines[1]["error"]
@@ -314,7 +314,7 @@ def test_a_high_video_is_scaled_down_and_keeps_its_shape(predict, tmp_path):
 
 def test_an_answer_that_cannot_be_read_is_counted_and_the_rest_is_drawn(predict, tmp_path):
     result, _ = predict(draw_video(tmp_path / "a.mp4", 20, 10), Stub({"0000": "I cannot see the road."}))
-    assert "2 seconds, 1 answered, 1 with an answer that cannot be read" in result["message"]
+    assert "2 questions, 1 answered, 1 with an answer that cannot be read" in result["message"]
     assert [line["parsing"] for line in read_lines(tmp_path)] == ["failed", "strict"]
 
 
