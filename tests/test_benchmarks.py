@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, loader, measuring, peer_runs, peers, prep, score, train_step, ways
+from benchmarks import decoding, gpu, loader, measuring, peer_runs, peers, prep, score, train_step, ways
 from driving.errors import DrivingError
 
 TINY_TEXT = {
@@ -299,9 +299,21 @@ def test_rates_and_mfu_follow_from_seconds_and_operations(monkeypatch):
     assert found["mfu"] == pytest.approx(found["tflops_per_s"] * 1e12 / 989e12, rel=0.02)
 
 
-@pytest.mark.parametrize("module", [gpu, peers, prep, train_step])
+@pytest.mark.parametrize("module", [decoding, gpu, peers, prep, train_step])
 def test_every_benchmark_explains_itself(module, capsys):
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])
     assert stopped.value.code == 0
     assert "usage: benchmarks." in capsys.readouterr().out
+
+
+@pytest.mark.needs_torch
+def test_decoding_measures(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "NUM_TOKENS", 640)
+    path = tmp_path / "numbers.json"
+    argv = ["--processor", str(tiny_model), "--rows", "2", "--steps", "3", "--rounds", "1", "--json", str(path)]
+    assert decoding.main(argv) == 0
+    numbers = json.loads(path.read_text())
+    assert set(numbers["step_ms"]) == {"argmax", "mask", "draw", "draw_top_p"}
+    assert numbers["num_states"] > 30
+    assert numbers["num_tokens"] >= 18

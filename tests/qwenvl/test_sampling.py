@@ -67,3 +67,19 @@ def test_a_sampler_leaves_one_token_a_row_and_rolls_anew_each_step():
 def test_a_token_that_cannot_come_never_does():
     scores = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
     assert [int(draw_tokens(scores, torch.tensor([dice]), Sampling(1))) for dice in (0.0, 0.5, 0.9999999)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_looking_at_the_likeliest_first_changes_no_draw(top_p, monkeypatch):
+    torch.manual_seed(1)
+    scores = torch.randn(500, 1000) * torch.linspace(0.1, 8, 500)[:, None]  # from flat to peaked
+    dice = torch.rand(500, dtype=torch.float64)
+    quick = draw_tokens(scores, dice, Sampling(1, top_p=top_p))
+    monkeypatch.setattr("qwenvl.train.sampling.NUM_LIKELIEST", 1000)
+    assert torch.equal(draw_tokens(scores, dice, Sampling(1, top_p=top_p)), quick)
+
+
+def test_an_unlikely_token_beyond_the_likeliest_comes_too():
+    flat = torch.zeros(1, 10_000)
+    tokens = {int(draw_tokens(flat, torch.tensor([dice]), Sampling(1))) for dice in np.linspace(0.001, 0.999, 200)}
+    assert len(tokens) == 200

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+NUM_LIKELIEST = 256
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -63,13 +65,35 @@ def build_sampler(sampling: Sampling, rows: Sequence[str], index: int, num_token
 
 
 def draw_tokens(scores, dice, sampling: Sampling):
-    """(B, V) scores and (B,) dice -> (B,) tokens: the inverse of the summed probabilities, likeliest token first."""
+    """(B, V) scores and (B,) dice -> (B,) tokens: the inverse of the summed probabilities, likeliest token first.
+
+    Sorting a whole vocabulary takes a hundred times what a step's other work on the scores does, and the few likeliest
+    tokens nearly always hold the answer: only rows where they do not are sorted whole.
+    """
+    logits = scores.float() / sampling.temperature
+    total = logits.logsumexp(dim=-1, keepdim=True)
+    likeliest, tokens = logits.topk(min(NUM_LIKELIEST, logits.shape[-1]), dim=-1)
+    chosen, is_held = _pick(likeliest - total, tokens, dice, sampling.top_p)
+    rest = (~is_held).nonzero()[:, 0]
+    if len(rest):
+        likeliest, tokens = logits[rest].sort(dim=-1, descending=True)
+        chosen[rest], _ = _pick(likeliest - total[rest], tokens, dice[rest], sampling.top_p)
+    return chosen
+
+
+def _pick(likeliest, tokens, dice, top_p: float):
+    """(tokens, whether the share that is drawn from reaches no further than these) from sorted log probabilities."""
     import torch
 
-    probabilities = torch.softmax(scores.double() / sampling.temperature, dim=-1)
-    likeliest, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
-    summed = likeliest.cumsum(dim=-1)
-    kept = (summed - likeliest < sampling.top_p).sum(dim=-1, keepdim=True)  # the token that reaches top-p is in
-    reached = dice[:, None] * summed.gather(1, kept - 1)
-    places = torch.searchsorted(summed, reached, right=True).clamp(max=kept - 1)
-    return tokens.gather(1, places)[:, 0]
+    shares = likeliest.double().exp()
+    summed = shares.cumsum(dim=-1)
+    if top_p < 1:
+        num_kept = (summed - shares < top_p).sum(dim=-1, keepdim=True)  # the token that reaches top-p is in
+        reached = dice[:, None] * summed.gather(1, num_kept - 1)
+        is_held = summed[:, -1] >= top_p
+    else:
+        num_kept = torch.full_like(tokens[:, :1], tokens.shape[1])
+        reached = dice[:, None]
+        is_held = summed[:, -1] > dice
+    places = (summed <= reached).sum(dim=-1, keepdim=True).clamp(max=num_kept - 1)
+    return tokens.gather(1, places)[:, 0], is_held
