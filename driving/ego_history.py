@@ -19,7 +19,8 @@ from driving.prompts import HISTORY_HEAD, HISTORY_START
 from driving.records import record_name
 from driving.trajectory import Trajectory
 
-_LINE = re.compile(rf"^{re.escape(HISTORY_START)}.*?: (?P<pairs>\[.*\])\n", re.MULTILINE)
+# No part can match what its neighbour does: a hostile prompt costs time in its length only.
+_LINE = re.compile(rf"^{re.escape(HISTORY_START)}[^\[\n]*(?P<pairs>\[[^\[\]\n]*\])\n", re.MULTILINE)
 
 
 def build_question(answer_format: AnswerFormat, observed: Trajectory | None) -> str:

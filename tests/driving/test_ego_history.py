@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
 from driving.ego_history import (
@@ -130,6 +134,21 @@ def test_reading_undoes_telling_up_to_the_printed_decimals():
 def test_what_was_told_is_the_observed_motion_rounded_and_averaged():
     read = read_back(TOLD, drive((1.04, 0.0), (1.04, 0.0), (2.06, 0.00004), (2.06, 0.00004)))
     assert read.to_pairs().tolist() == [[1.0, 0.0], [2.1, 0.0]]
+
+
+pairs_of_any_car = st.lists(st.tuples(st.floats(-60, 60), st.floats(-0.5, 0.5)), min_size=2, max_size=2)
+
+
+@given(pairs_of_any_car)
+def test_any_motion_is_read_back_within_half_a_printed_decimal(pairs):
+    told = read_history(f"<video>\n{build_question(TOLD, drive(*pairs))}", TOLD)
+    assert (np.abs(told.to_pairs() - np.array(pairs)) <= [0.05 + 1e-9, 0.00005 + 1e-9]).all()
+
+
+def test_a_hostile_prompt_costs_time_in_its_length_only():
+    started = time.perf_counter()
+    assert read_history(HEAD + "[: [(" * 200_000, TOLD) is None
+    assert time.perf_counter() - started < 2
 
 
 def test_a_prompt_without_the_line_tells_nothing():
