@@ -33,21 +33,22 @@ def draw_frames(num_frames: int = 10, height: int = 64, width: int = 96) -> np.n
 
 
 def write_preprocessing(folder: Path, processor, **changes) -> None:
-    """preprocessing.json of a run on 10 frames of 64x96, with the first prompt it was trained on."""
+    """preprocessing.json of a run on 10 frames of 2 x 3 merged patches, with the first prompt it was trained on."""
     import transformers
 
     from qwenvl.data.dataset import build_inputs
     from qwenvl.data.preprocessing import Preprocessing
     from qwenvl.data.preview import hash_prompt, keep_example
 
-    record, clips = build_record(), [Clip(draw_frames(), 10.0)]
+    side = processor.video_processor.patch_size * processor.video_processor.merge_size
+    record, clips = build_record(), [Clip(draw_frames(10, 2 * side, 3 * side), 10.0)]
     preprocessing = Preprocessing(video_fps=10.0, video_min_frames=4, video_frame_pixels=64 * 96)
     sample = build_inputs(record, processor, preprocessing, with_answer=True, clips=clips)
     values = {
         "video_fps": 10.0,
         "video_min_frames": 4,
         "video_frame_pixels": 64 * 96,
-        "factor_px": processor.video_processor.patch_size * processor.video_processor.merge_size,
+        "factor_px": side,
         "prompt_hash": hash_prompt(sample, processor.tokenizer),
         "prompt_example": keep_example(record, sample),
         "answer_format": FORMAT.to_json(),

@@ -107,6 +107,26 @@ def test_mergers_that_were_tuned_take_the_place_of_the_bases(adapter, tiny_model
     assert {name: tensor.shape for name, tensor in merged.items()} == {name: t.shape for name, t in base.items()}
 
 
+@pytest.mark.parametrize("model_type", ["qwen3_vl_moe", "qwen2_5_vl"])
+def test_every_family_is_merged_under_the_names_of_its_base(model_type, tmp_path):
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+
+    make_tiny_model(
+        TinyModelOptions(
+            output_dir=tmp_path / "base", model_type=model_type, hidden=32, layers=3, heads=2, kv_heads=1,
+            intermediate=64, vision_hidden=32, vision_heads=2, vision_intermediate=48,
+        )
+    )  # fmt: skip
+    folder = make_adapter(tmp_path / "base", tmp_path / "a")
+    parity = run(options(folder, tmp_path))["parity"]
+    assert parity["rms_difference"] < 1e-5 * parity["spread"]
+    shapes = [
+        {name: tensor.shape for name, tensor in load_file(place / "model.safetensors").items()}
+        for place in (tmp_path / "base", tmp_path / "merged")
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_adapters_in_the_tower_are_merged_too(tiny_model, tmp_path):
     folder = make_adapter(tiny_model, tmp_path / "a", tune_mm_vision=True)
     run(options(folder, tmp_path))
