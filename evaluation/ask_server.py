@@ -34,7 +34,7 @@ class AskOptions:
     max_new_tokens: int = option(
         0, unit="tokens", parse=whole_number(0), help="longest answer; 0: what the answer format needs"
     )
-    pictures: str = option("png", choices=("png", "jpeg"), help="png keeps every pixel, jpeg sends about a tenth")
+    pictures: str = option("png", choices=("png", "jpeg"), help="png keeps every pixel, jpeg sends under a third")
     timeout_s: float = option(300.0, unit="s", parse=number(0, above=True), help="wait this long for an answer")
     force: bool = option(False, help="take answers although the server renders another prompt than training did")
     save_request: Path | None = option(None, help="write the request's body there, and ask nothing")
