@@ -107,7 +107,7 @@ def run(options: PredictOptions, build_engine: EngineBuilder | None = None) -> d
     planned = plan_video(options)
     _say(options, planned)
     from evaluation.overlay_video import write_overlay
-    from evaluation.video_answers import summarise
+    from evaluation.video_answers import find_collapse, summarise
     from evaluation.video_model import load_model
 
     work = options.out.with_name(f".{options.out.name}.work")
@@ -121,8 +121,9 @@ def run(options: PredictOptions, build_engine: EngineBuilder | None = None) -> d
             max_height_px=options.max_height,
         )  # fmt: skip
     shutil.rmtree(work, ignore_errors=True)
-    if fault:
-        print(f"warning: {options.out} ends early: {fault}", flush=True)
+    for warning in (fault and f"{options.out} ends early: {fault}", find_collapse(lines)):
+        if warning:
+            print(f"warning: {warning}", flush=True)
     return {"predictions": lines, "message": summarise(options.out, lines_path, lines)}
 
 

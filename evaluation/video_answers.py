@@ -17,6 +17,7 @@ from evaluation.asking import Prediction
 from evaluation.overlay_video import Shown
 from evaluation.video_seconds import Second
 
+COLLAPSED = 4  # so many equal answers are no chance
 _SAID = {
     "strict": "answered",
     "lenient": "answered in another form",
@@ -50,6 +51,15 @@ def read_answer(
         "path": integrate(held, answer_format.interval_s).tolist(),
     }
     return Shown(second, held), line
+
+
+def find_collapse(lines: Sequence[dict[str, Any]]) -> str:
+    """What to say where the model answered several questions all with one text; "" else, and of a car that stands."""
+    texts = [line["text"] for line in lines if "text" in line]
+    is_standing = not any(lines[0].get("velocity_mps", (1.0,)))
+    if len(texts) < COLLAPSED or len(set(texts)) > 1 or is_standing:
+        return ""
+    return f"the model gave one answer to all {len(texts):,} questions: it may not look at the video at all"
 
 
 def summarise(out: Path, lines_path: Path, lines: Sequence[dict[str, Any]]) -> str:

@@ -348,6 +348,19 @@ def test_a_finished_run_may_be_made_again(predict, tmp_path):
     assert len(stub.records) == 1
 
 
+@pytest.mark.parametrize("num_frames, answers, is_said", [(40, {}, True), (30, {}, False), (40, {"0002": "?"}, False)])
+def test_a_model_that_says_the_same_of_everything_is_told(predict, tmp_path, capsys, num_frames, answers, is_said):
+    predict(draw_video(tmp_path / "a.mp4", num_frames, 10), Stub(answers))
+    warning = "warning: the model gave one answer to all 4 questions: it may not look at the video at all"
+    assert (warning in capsys.readouterr().out) is is_said
+
+
+def test_a_car_that_stands_is_no_model_that_does_not_look(predict, tmp_path, capsys):
+    standing = {f"000{index}": "[(0.0, 0.0000), (0.0, 0.0000)]" for index in range(4)}
+    predict(draw_video(tmp_path / "a.mp4", 40, 10), Stub(standing))
+    assert "one answer to all" not in capsys.readouterr().out
+
+
 # what would be spoilt
 
 
