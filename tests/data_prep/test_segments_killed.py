@@ -93,12 +93,12 @@ def test_control_c_says_how_to_go_on_and_the_same_command_does(many_recordings, 
     process = start(repository, "--workers", "2")
     wait_for_part(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted; run the same command again to continue" in output
     assert "Traceback" not in output
     assert not Path("out/metadata/segments.parquet").exists()
-    again, _ = start(repository, "--workers", "2").communicate(timeout=60)
+    again, _ = start(repository, "--workers", "2").communicate(timeout=300)
     assert re.search(r"continuing: \d+ of 15 recordings are done", again)
     assert is_whole()
 
@@ -124,7 +124,7 @@ def test_a_killed_run_leaves_no_worker_and_the_same_command_goes_on(many_recordi
     while count_group(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert count_group(process.pid) == 0
-    output, _ = start(repository, "--workers", "1").communicate(timeout=60)
+    output, _ = start(repository, "--workers", "1").communicate(timeout=300)
     assert "69 segments from 15 recordings, 0 skipped" in output  # 3 x 3 + 12 x 5
     assert is_whole()
 
@@ -137,6 +137,6 @@ def test_killed_at_ten_random_moments_the_run_ends_the_same(many_recordings, rep
         time.sleep(rng.uniform(0.3, 3.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    output, _ = start(repository, "--workers", "2").communicate(timeout=120)
+    output, _ = start(repository, "--workers", "2").communicate(timeout=300)
     assert "69 segments from 15 recordings, 0 skipped" in output
     assert is_whole()

@@ -17,7 +17,7 @@ from typing import Any
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 
 
 class Browser:

@@ -179,7 +179,7 @@ def test_a_run_that_is_stopped_takes_its_workers_along_and_goes_on(number, optio
         time.sleep(0.01)
     children = find_children(process.pid)
     process.send_signal(number)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=300)
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in complaint

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_S = 300
+LIMIT_S = 900
 PRELOAD = [
     "torch", "torch.utils.tensorboard", "transformers", "peft", "deepspeed", "accelerate", "torchvision",
     "qwenvl.train.train_qwen", "qwenvl.train.prepare", "qwenvl.train.trainer", "qwenvl.train.stopping",

@@ -266,7 +266,7 @@ def test_a_forked_process_decodes_in_a_child_of_its_own(guard):
     theirs = context.Queue()
     fork = context.Process(target=lambda: theirs.put(pid_of(guard.read(row()))))
     fork.start()
-    found = theirs.get(timeout=10)
+    found = theirs.get(timeout=120)
     fork.join()
     assert found not in (ours, os.getpid())
     assert is_gone(found)

@@ -254,7 +254,7 @@ def test_an_engine_runs_through_the_launcher_with_one_and_with_two_processes(
     position = argv.index("--gradient_accumulation_steps")
     done = subprocess.run(
         [str(repository / "train_physical_ai.sh"), *argv[:position], *argv[position + 2 :]],
-        env=settings, capture_output=True, text=True, check=False, timeout=400,
+        env=settings, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert series(tmp_path / "run", "loss") == pytest.approx(series(whole("data_parallel", "full"), "loss"), rel=1e-4)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file  # noqa: E402
 from qwenvl.train.checkpoints import find_damage, list_checkpoints  # noqa: E402
 
 pytestmark = [pytest.mark.needs_torch, pytest.mark.slow]
-LIMIT_S = 400
+LIMIT_S = 900
 NUM_STEPS = 40
 
 

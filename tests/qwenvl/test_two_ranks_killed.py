@@ -18,7 +18,7 @@ from safetensors.torch import load_file  # noqa: E402
 from driving.ledger import read_ledger  # noqa: E402
 
 pytestmark = [pytest.mark.needs_torch, pytest.mark.slow]
-LIMIT_S = 300
+LIMIT_S = 900
 BAD = ("05.mp4", "07.mp4")
 
 

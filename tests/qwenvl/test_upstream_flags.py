@@ -15,7 +15,7 @@ from qwenvl.train.argument import parse_plan  # noqa: E402
 from qwenvl.train.train_qwen import train  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
-LAUNCH_LIMIT_S = 300
+LAUNCH_LIMIT_S = 900
 
 
 def script_flags(
