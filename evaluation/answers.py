@@ -17,6 +17,7 @@ from driving.answer_format import AnswerFormat, count_pairs, parse_answer
 from driving.errors import AnswerError
 from driving.metrics import hold_at_limits
 from driving.trajectory import Trajectory, repeat_to_rate
+from evaluation.asking import Prediction
 from evaluation.baselines import Motion
 
 # Beyond these a value is called out of range in the report (research/field.md 2.2; reversing is in range here).
@@ -88,6 +89,17 @@ def read_answers(
             fine = repeat_to_rate(answer.trajectory, velocity.shape[1])
             velocity[row], curvature[row] = hold_at_limits(fine.velocity_mps, fine.curvature_per_m)
     return Answers(velocity, curvature, parsed, np.array(is_cut, bool), np.array(num_tokens, np.float64))
+
+
+def judge_predictions(entries: Sequence[Prediction], answer_format: AnswerFormat, fallback: Motion) -> Answers:
+    """`read_answers` of stored predictions."""
+    return read_answers(
+        [entry.text for entry in entries],
+        [entry.is_cut for entry in entries],
+        [entry.num_tokens for entry in entries],
+        answer_format,
+        fallback,
+    )
 
 
 def channel_columns(answers: Answers) -> dict[str, np.ndarray]:

@@ -5,28 +5,62 @@ Free answers are the result; nothing here replaces them. B = rows, T = label sam
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.answers import Answers, channel_columns
+from evaluation.answers import Answers, channel_columns, judge_predictions
+from evaluation.asking import CONSTRAINED, Prediction
 from evaluation.baselines import Motion
+from evaluation.measure import Measured
+from evaluation.samples import measure_samples, read_samples
 from evaluation.score import Columns, score_rows
 from evaluation.skill import compare
 from evaluation.statistics import Bootstrap
 from evaluation.truth import Truth
 
+if TYPE_CHECKING:
+    from evaluation.planning import Run
+
 CONSTRAINED_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
 _SHARES = ("strict_rate", "failed_rate", "cut_rate", "degenerate_rate", "out_of_range_rate", "mean_tokens")
 
 
-def measure_constrained(
+def measure_decodings(
+    planned: Run,
     truth: Truth,
+    asked: Sequence[Prediction],
+    altered: Sequence[Prediction],
     free: Answers,
-    constrained: Answers,
+    measured: Measured,
     fallback: Motion,
-    texts: tuple[list[str], list[str]],
-    draws: tuple[int, int],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """What metrics.json says of "samples" and "constrained", as far as the run asked for them.
+
+    Args:
+        asked: the B free answers as they came, with their samples.
+        altered: the constrained ones, among those of the controls.
+        free: the B free answers as they were read.
+    """
+    found: dict[str, Any] = {}
+    if planned.job.sampling is not None:
+        texts, num_cut = [entry.samples for entry in asked], [entry.num_cut_samples for entry in asked]
+        samples = read_samples(texts, num_cut, planned.answer_format, fallback)
+        label, single = measured.baselines["label_floor"], measured.columns["model"]
+        found["samples"] = measure_samples(truth, samples, single, label, planned.job.sampling, bootstrap)
+    if planned.job.is_constrained:
+        kept = {entry.id: entry for entry in altered if entry.control == CONSTRAINED}
+        entries = [kept[name] for name in truth.ids]
+        constrained = judge_predictions(entries, planned.answer_format, fallback)
+        is_same = np.array([ours.text == theirs.text for ours, theirs in zip(entries, asked, strict=True)])
+        found["constrained"] = measure_constrained(truth, free, constrained, fallback, is_same, bootstrap)
+    return found
+
+
+def measure_constrained(
+    truth: Truth, free: Answers, constrained: Answers, fallback: Motion, is_same: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Constrained answers beside the free ones of the same rows, and what became of the rows that failed free.
 
@@ -35,13 +69,10 @@ def measure_constrained(
 
     Args:
         truth, free, constrained, fallback: of the same B rows.
-        texts: the B free and the B constrained texts.
-        draws: (resamples, seed) of the intervals.
-    """  # fmt: skip
-    bootstrap = Bootstrap(truth.groups, *draws)
+        is_same: (B,) whether both said the same.
+    """
     ours = score_rows((constrained.velocity_mps, constrained.curvature_per_m), truth)
     theirs = score_rows((free.velocity_mps, free.curvature_per_m), truth)
-    is_same = np.array([a == b for a, b in zip(*texts, strict=True)], dtype=np.float64)
     is_strict = np.array([answer.parsing == "strict" for answer in free.parsed], dtype=bool)
     return {
         "num_rows": len(truth),
@@ -49,7 +80,7 @@ def measure_constrained(
         **_summarise(ours, constrained, bootstrap),
         "free": _summarise(theirs, free, bootstrap),
         "gain_over_free": compare(ours, theirs, bootstrap, CONSTRAINED_METRICS),
-        "same_text_rate": bootstrap.mean(is_same).to_json(),
+        "same_text_rate": bootstrap.mean(is_same.astype(np.float64)).to_json(),
         "same_text_rate_of_strict": bootstrap.mean(np.where(is_strict, is_same, np.nan)).to_json(),
         "rescued": _measure_rescued(truth, free, ours, score_rows(fallback, truth), bootstrap),
     }

@@ -31,15 +31,14 @@ from driving.ledger import (
     write_ledger,
 )
 from driving.options import describe_options
-from evaluation.answers import Answers, parse_text, read_answers
-from evaluation.asking import CONSTRAINED, PLAIN, Prediction
-from evaluation.decoding import measure_constrained, measure_speed
+from evaluation.answers import Answers, judge_predictions, parse_text
+from evaluation.asking import PLAIN, Prediction
+from evaluation.decoding import measure_decodings, measure_speed
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
 from evaluation.measure import ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.predict import PARTS_NAME
 from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
-from evaluation.samples import measure_samples, read_samples
 from evaluation.skill import judge_gate
 from evaluation.statistics import Bootstrap
 from evaluation.tracks import SPOKEN, build_fallback
@@ -158,52 +157,23 @@ def score_stored(
     """Parse and measure the model's answers and those under each control."""
     baselines = build_baselines(truth, planned.train_table.train_labels(), planned.answer_format)
     fallback = build_fallback(truth, baselines, planned.answer_format)
-    answers = _to_answers([predictions[name] for name in truth.ids], planned, fallback, slice(None))
+    asked = [predictions[name] for name in truth.ids]
+    answers = judge_predictions(asked, planned.answer_format, fallback)
     place = {name: row for row, name in enumerate(truth.ids)}
     controls = {}
     for control in planned.job.controls:
         shown = [entry for entry in altered if entry.control == control and entry.id in place]
         rows = np.array([place[entry.id] for entry in shown], dtype=np.int64)
         if len(rows):
-            controls[control] = ControlAnswers(rows, _to_answers(shown, planned, fallback, rows))
+            told = fallback[0][rows], fallback[1][rows]
+            controls[control] = ControlAnswers(rows, judge_predictions(shown, planned.answer_format, told))
     track = planned.answer_format.track
     measured = measure(
         truth, answers, controls, baselines, track=track, num_resamples=options.bootstrap, seed=options.seed
     )
     bootstrap = Bootstrap(truth.groups, options.bootstrap, options.seed)
-    if planned.job.sampling is not None:
-        rows = [predictions[name] for name in truth.ids]
-        samples = read_samples(
-            [row.samples for row in rows], [row.num_cut_samples for row in rows], planned.answer_format, fallback
-        )
-        measured.metrics["samples"] = measure_samples(
-            truth, samples, measured.columns["model"], baselines["label_floor"], planned.job.sampling, bootstrap
-        )
-    kept = [entry for entry in altered if entry.control == CONSTRAINED and entry.id in place]
-    if kept:
-        rows = np.array([place[entry.id] for entry in kept], dtype=np.int64)
-        free = [predictions[entry.id] for entry in kept]
-        measured.metrics["constrained"] = measure_constrained(
-            truth.take(rows),
-            _to_answers(free, planned, fallback, rows),
-            _to_answers(kept, planned, fallback, rows),
-            (fallback[0][rows], fallback[1][rows]),
-            ([entry.text for entry in free], [entry.text for entry in kept]),
-            (options.bootstrap, options.seed),
-        )
+    measured.metrics.update(measure_decodings(planned, truth, asked, altered, answers, measured, fallback, bootstrap))
     return measured, answers
-
-
-def _to_answers(
-    entries: Sequence[Prediction], planned: Run, fallback: tuple[np.ndarray, np.ndarray], rows: Any
-) -> Answers:
-    return read_answers(
-        [entry.text for entry in entries],
-        [entry.is_cut for entry in entries],
-        [entry.num_tokens for entry in entries],
-        planned.answer_format,
-        (fallback[0][rows], fallback[1][rows]),
-    )
 
 
 def describe_run(
@@ -276,5 +246,6 @@ def summarise_run(metrics: dict[str, Any], folder: Path) -> str:
         ours, theirs = model[name]["value"], metrics["baselines"][reference][name]["value"]
         parts.append(f"{ours:.2f} {unit} ({SPOKEN[reference]} {theirs:.2f})")
     counts = metrics["parsing"]["counts"]
-    parts.append(f"{counts['failed']:,} failed to parse, {rows['num_skipped']:,} skipped (see {LEDGER_NAME})")
+    cut = f" ({counts['cut']:,} cut at the token limit)" if counts["cut"] else ""
+    parts.append(f"{counts['failed']:,} failed to parse{cut}, {rows['num_skipped']:,} skipped (see {LEDGER_NAME})")
     return f"{', '.join(parts)}; {folder / REPORT_NAME}"

@@ -81,6 +81,14 @@ def test_without_being_asked_for_nothing_is_said_about_either(evaluate, tmp_path
     assert not {"constrained", "num_samples", "temperature", "top_p"} & set(plan)
 
 
+def test_the_last_line_counts_what_was_cut(evaluate, small_dataset, seeing_engine):
+    engine = seeing_engine()
+    engine.generate = lambda samples: [
+        dataclasses.replace(engine._see(clip.frames), is_cut=True) for _, clip in samples
+    ]
+    assert "0 failed to parse (6 cut at the token limit), 0 skipped" in evaluate(engine=engine)["message"]
+
+
 def test_scoring_again_needs_no_model(evaluate, seeing_engine):
     first = evaluate(num_samples=2, constrained=True)
     engine = seeing_engine()
@@ -115,6 +123,10 @@ def test_speed_is_counted_by_kind(evaluate):
     }  # fmt: skip
     assert (speed["num_workers"], speed["batch_size"]) == (1, 4)
     assert speed["free"]["tokens_per_s"] > 0
+
+
+def test_one_device_named_is_asked_in_this_process(evaluate):
+    assert evaluate(devices="cpu")["speed"]["num_workers"] == 1
 
 
 def test_tokens_a_second_and_milliseconds_an_answer_by_hand():

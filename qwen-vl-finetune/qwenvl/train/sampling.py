@@ -51,13 +51,15 @@ def build_sampler(sampling: Sampling, rows: Sequence[str], index: int, num_token
     import torch
     from transformers import LogitsProcessor
 
-    dice = torch.from_numpy(np.stack([roll(sampling, row, index, num_tokens) for row in rows]))
+    rolled = torch.from_numpy(np.stack([roll(sampling, row, index, num_tokens) for row in rows]))
 
     class RowSampler(LogitsProcessor):
         step = 0
+        dice = rolled
 
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            chosen = draw_tokens(scores, dice[:, self.step].to(scores.device), sampling)
+            self.dice = self.dice.to(scores.device)
+            chosen = draw_tokens(scores, self.dice[:, self.step], sampling)
             self.step += 1
             return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
