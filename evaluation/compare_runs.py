@@ -157,7 +157,7 @@ def format_table(result: dict[str, Any]) -> list[str]:
         f"{rows['num_shared']:,} rows of {rows['num_clips']:,} clips that both answered; left out: "
         f"{rows['num_only_a']:,} only in A, {rows['num_only_b']:,} only in B; {result['track']}"
     )
-    head = ("", "A", "B", "B - A", "95 % interval", "can show", "")
+    head = ("", "A", "B", "B - A", "95 % interval", "could show", "")
     table = [head, *(_format_row(name, result["metrics"][name]) for name in (*HEADLINES, "failed_rate"))]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:

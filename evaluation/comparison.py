@@ -90,7 +90,7 @@ def compare(
         },
         "metrics": {name: _difference(name, pair.a.columns[name], pair.b.columns[name], bootstrap) for name in shared},
         "nearer": _count_nearer(pair, bootstrap),
-        "strata": _compare_strata(pair, num_resamples, seed, bin_order or {}),
+        "strata": _compare_strata(pair, bootstrap, bin_order or {}),
         "clips": _list_clips(pair),
     }
 
@@ -134,7 +134,7 @@ def _count_nearer(pair: Pair, bootstrap: Bootstrap) -> dict[str, Any]:
     return {name: bootstrap.mean(column.astype(np.float64)).to_json() for name, column in columns.items()}
 
 
-def _compare_strata(pair: Pair, num_resamples: int, seed: int, bin_order: dict[str, list[str]]) -> dict[str, Any]:
+def _compare_strata(pair: Pair, bootstrap: Bootstrap, bin_order: dict[str, list[str]]) -> dict[str, Any]:
     """The headline metrics in each bin of each axis."""
     found: dict[str, Any] = {}
     for axis, bins in pair.a.strata.items():
@@ -142,11 +142,11 @@ def _compare_strata(pair: Pair, num_resamples: int, seed: int, bin_order: dict[s
         found[axis] = {}
         for name in sorted(set(bins), key=lambda name: (order.get(name, len(order)), name)):
             rows = np.flatnonzero(bins == name)
-            bootstrap = Bootstrap(pair.a.groups[rows], num_resamples, seed)
-            entry: dict[str, Any] = {"num_rows": len(rows), "num_clips": bootstrap.num_clusters}
+            of_bin = bootstrap.part(rows)
+            entry: dict[str, Any] = {"num_rows": len(rows), "num_clips": of_bin.num_clusters}
             for metric in HEADLINES:
                 a, b = pair.a.columns[metric][rows], pair.b.columns[metric][rows]
-                entry[metric] = _difference(metric, a, b, bootstrap)
+                entry[metric] = _difference(metric, a, b, of_bin)
             found[axis][str(name)] = entry
     return found
 

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decoding, gpu, loader, measuring, peer_runs, peers, prep, score, train_step, ways
+from benchmarks import (
+    browser,
+    decoding,
+    gpu,
+    loader,
+    measuring,
+    peer_runs,
+    peers,
+    prep,
+    report,
+    score,
+    train_step,
+    ways,
+)
 from driving.errors import DrivingError
 
 TINY_TEXT = {
@@ -299,7 +312,18 @@ def test_rates_and_mfu_follow_from_seconds_and_operations(monkeypatch):
     assert found["mfu"] == pytest.approx(found["tflops_per_s"] * 1e12 / 989e12, rel=0.02)
 
 
-@pytest.mark.parametrize("module", [decoding, gpu, peers, prep, train_step])
+@pytest.mark.slow
+@pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium on this machine")
+def test_the_report_benchmark_measures_both_pages(tmp_path):
+    numbers = report.measure(tmp_path, num_clips=30, rows_a_clip=2, rounds=1, num_resamples=50)
+    for page in (numbers, numbers["comparison"]):
+        assert 0 < page["megabytes"] < 15
+        assert page["worst_load_s"] >= page["load_s"] > 0
+        assert page["elements"] > 100
+    assert "Chrom" in numbers["browser"]
+
+
+@pytest.mark.parametrize("module", [decoding, gpu, peers, prep, report, train_step])
 def test_every_benchmark_explains_itself(module, capsys):
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])

@@ -17,6 +17,7 @@ from evaluation.report.page import (
     render_section,
     render_table,
 )
+from evaluation.report.strata import TITLES
 from evaluation.report.svg import Bar, Series, bar_chart, scatter_chart
 
 SHORT = {
@@ -162,11 +163,13 @@ def _render_strata(result: dict[str, Any]) -> str:
             counts = [f"{cell['num_rows']:,}", f"{cell['num_clips']:,}"]
             numbers = [_in_bin(metric, cell[metric]) for metric in HEADLINES]
             rows.append([escape(name), *counts, *numbers])
-        tables.append(render_table([f"by {axis}", "rows", "clips", *(f"{SHORT[m]}: A, B" for m in HEADLINES)], rows))
+        tables.append(
+            render_table([TITLES.get(axis, axis), "rows", "clips", *(f"{SHORT[m]}: A, B" for m in HEADLINES)], rows)
+        )
         if len(bars) < 2:
             continue
         chart = forest_chart(bars, "m", 2, f"ADE by {axis}", SIDES.format("ADE [m]"))
-        figures.append(render_figure(f"By {axis}", chart))
+        figures.append(render_figure(TITLES.get(axis, f"By {axis}"), chart))
     shown = f"<details><summary>show the tables</summary>{''.join(tables)}</details>"
     body = f'<div class="charts">{"".join(figures)}</div>{shown}'
     return render_section("Where they differ", body, "B \u2212 A, each bin by itself.")
