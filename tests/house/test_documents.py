@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -10,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from data_prep.download.options import DownloadOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "FINETUNE.md", "CONTRIBUTING.md"]
@@ -60,6 +63,13 @@ def test_a_command_in_the_documents_can_be_typed(command):
 def test_a_file_that_a_document_links_to_exists(document):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_flag_of_the_download_is_in_its_table():
+    rows = [line.split("|")[1] for line in (ROOT / "FINETUNE.md").read_text().splitlines() if line.startswith("| `--")]
+    documented = {flag for row in rows for flag in re.findall(r"`(--[a-z-]+)`", row)}
+    flags = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DownloadOptions)}
+    assert flags - documented == set()
 
 
 def launcher_variables() -> set[str]:

@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOORS = ["prepare_video_segments.py", "prepare_huggingface_dataset.py", "convert_to_training_format.py"]
+DOORS = [
+    "download_dataset.py",
+    "prepare_video_segments.py",
+    "prepare_huggingface_dataset.py",
+    "convert_to_training_format.py",
+]
 TOOLS = sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py"))
-HEAVY = ("torch", "datasets", "pandas", "pyarrow", "av", "transformers")
+HEAVY = ("torch", "datasets", "pandas", "pyarrow", "av", "transformers", "huggingface_hub")
 
 
 def open_door(*words: str, python: tuple[str, ...] = (sys.executable,), **options) -> subprocess.CompletedProcess:

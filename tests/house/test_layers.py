@@ -87,6 +87,7 @@ def test_the_spine_needs_the_standard_library_and_numpy_only():
         ("av", ("video_io/",)),
         ("torch", ("qwen-vl-finetune/", "evaluation/", "systems/")),
         ("datasets", ("data_prep/", "systems/")),
+        ("physical_ai_av", ("data_prep/download/",)),
         ("peft", ("qwen-vl-finetune/qwenvl/train/", "evaluation/merge.py")),
         ("deepspeed", ("qwen-vl-finetune/qwenvl/train/",)),
         ("gradio", ("evaluation/demo_page.py",)),

@@ -23,6 +23,7 @@ ROOMS = (
     "qwen-vl-finetune/qwenvl",
 )
 TOOLS = {
+    "data_prep.download.options": ["DownloadOptions"],
     "data_prep.segment_options": ["SegmentOptions"],
     "data_prep.dataset_options": ["DatasetOptions"],
     "data_prep.training_format": ["ConvertOptions"],
