@@ -15,6 +15,7 @@ from typing import Any
 from driving.errors import DrivingError
 from driving.ledger import Output, claim_output, list_entries, write_json
 from driving.options import option, parse_options
+from evaluation.evaluate import parse_device
 
 PARITY_NAME, MERGE_NAME = "parity.json", "merge.json"
 ADAPTER_FACTS = ("r", "lora_alpha", "use_dora", "use_rslora", "modules_to_save")
@@ -36,7 +37,7 @@ class MergeOptions:
     dtype: str = option(
         "auto", choices=("auto", "bf16", "fp16", "fp32"), help="of the weights; auto: that of the base in training"
     )
-    device: str = option("auto", help="where the logits are compared: auto, cpu, cuda or cuda:N")
+    device: str = option("auto", parse=parse_device, help="where the logits are compared: auto, cpu, cuda or cuda:N")
     force: bool = option(False, help="merge into a base model whose weights have changed since training")
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
 
@@ -101,6 +102,7 @@ def plan_merge(options: MergeOptions, folder: Path, adapter: dict[str, Any]) -> 
 
 def _write_merged(options: MergeOptions, folder: Path, adapter: dict[str, Any], output: Path) -> dict[str, Any]:
     from qwenvl.train.base_model import BaseModel
+    from qwenvl.train.disk import explain_failed_save
     from qwenvl.train.merging import load_merged, write_companions_of
     from qwenvl.train.quiet import bars_on_terminals_only, drop_harmless_messages
 
@@ -111,8 +113,8 @@ def _write_merged(options: MergeOptions, folder: Path, adapter: dict[str, Any], 
         other_base=options.force,
         precision="" if options.dtype == "auto" else options.dtype,
     )
-    write_companions_of(folder, base, output)
-    with bars_on_terminals_only():
+    with explain_failed_save(output), bars_on_terminals_only():
+        write_companions_of(folder, base, output)
         model.save_pretrained(output)
     for path in output.glob("*.safetensors"):
         path.chmod(0o644)  # safetensors leaves its temporary file's 0600

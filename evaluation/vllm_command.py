@@ -173,9 +173,16 @@ def choose_answer_limit(answer_format: dict[str, Any] | None, tokenizer: Any) ->
 
 
 def _serve_model(options: VllmOptions, folder: Path) -> tuple[list[str], list[str]]:
-    """(beginning of the line, notes) of a whole model."""
+    """(beginning of the line, notes) of a whole model.
+
+    Raises:
+        DrivingError: The folder is none, or of a model that we do not know.
+    """
+    from qwenvl.train.loading import read_model_type
+
     if not (folder / "config.json").exists():
         raise DrivingError(f"{folder} holds neither config.json nor adapter_config.json; it is no model folder")
+    read_model_type(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     notes = []
@@ -225,10 +232,17 @@ def find_obstacles(adapter: dict[str, Any], is_base_quantised: bool) -> list[str
 
 
 def adapts_tower(folder: Path) -> bool:
-    """Whether an adapter holds weights of the vision tower."""
-    from safetensors import safe_open
+    """Whether an adapter holds weights of the vision tower.
+
+    Raises:
+        DrivingError: Its weights are gone or cut short.
+    """
+    from safetensors import SafetensorError, safe_open
 
     from qwenvl.train.inference import ADAPTER_WEIGHTS
 
-    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
-        return any(".visual." in name for name in file.keys())  # noqa: SIM118 - not a dictionary
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+            return any(".visual." in name for name in file.keys())  # noqa: SIM118 - not a dictionary
+    except (OSError, SafetensorError) as error:
+        raise DrivingError(f"{folder / ADAPTER_WEIGHTS} cannot be read ({error}); copy it from the run") from error

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from adapters import write_preprocessing  # noqa: E402
-from recorded_server import NAME, RecordedServer, completion  # noqa: E402
+from recorded_server import NAME, Recorded, RecordedServer, completion, error  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from evaluation.evaluate import EvaluateOptions, run  # noqa: E402
@@ -68,6 +68,18 @@ def test_a_served_model_is_scored_on_the_same_rows(options, small_dataset, recor
     assert {body["model"] for body in recorded.bodies} == {NAME}
     # three clips of (0, 0), (8, 0.02) and (12, -0.02), two rows each, all answered by (8, 0.02)
     assert metrics["model"]["velocity_mae_mps"]["value"] == pytest.approx((8 + 0 + 4) / 3)
+
+
+def test_a_server_that_fails_on_the_way_is_asked_only_for_the_rest(options, small_dataset, recorded):
+    good = Recorded(answer_without_ids(small_dataset.format(8.0, 0.02)))
+    recorded.play(*[good] * 4, Recorded(error("overloaded", 503), status=503))
+    options = dataclasses.replace(options, force=True, batch_size=2)
+    with pytest.raises(DrivingError, match="answered 503: overloaded; the server is not ready, ask later"):
+        run(options)
+    num_asked = len(recorded.bodies)
+    recorded.play(good)
+    run(options)
+    assert len(recorded.bodies) - num_asked == 2  # of six rows in three batches, two were done
 
 
 def test_a_prompt_that_cannot_be_checked_is_refused(options, small_dataset, recorded):

@@ -42,6 +42,13 @@ def adapter(tiny_model, tmp_path_factory):
     return make_adapter(tiny_model, tmp_path_factory.mktemp("adapters") / "lora")
 
 
+@pytest.fixture(scope="module")
+def merged(adapter, tmp_path_factory):
+    """(folder of the merged model, what `run` said), to be looked at only."""
+    folder = tmp_path_factory.mktemp("merged")
+    return folder / "merged", run(options(adapter, folder))
+
+
 @pytest.fixture
 def own_adapter(adapter, tmp_path):
     """The same to be spoilt."""
@@ -95,16 +102,15 @@ def test_qlora_is_added_to_the_weights_as_bitsandbytes_reads_them_back(tiny_mode
     assert "quantization_config" not in json.loads((tmp_path / "merged/config.json").read_text())
 
 
-def test_mergers_that_were_tuned_take_the_place_of_the_bases(adapter, tiny_model, tmp_path):
-    run(options(adapter, tmp_path))
-    merged, base = load_file(tmp_path / "merged/model.safetensors"), load_file(tiny_model / "model.safetensors")
+def test_mergers_that_were_tuned_take_the_place_of_the_bases(adapter, tiny_model, merged):
+    weights, base = load_file(merged[0] / "model.safetensors"), load_file(tiny_model / "model.safetensors")
     trained = load_file(adapter / "adapter_model.safetensors")
     tuned = [name for name in base if ".merger." in name or "deepstack_merger_list" in name]
     assert len(tuned) == 4 * 6  # a norm and two linear layers each
     for name in tuned:
-        assert torch.equal(merged[name], trained[f"base_model.model.{name}"])
-        assert not torch.equal(merged[name], base[name])
-    assert {name: tensor.shape for name, tensor in merged.items()} == {name: t.shape for name, t in base.items()}
+        assert torch.equal(weights[name], trained[f"base_model.model.{name}"])
+        assert not torch.equal(weights[name], base[name])
+    assert {name: tensor.shape for name, tensor in weights.items()} == {name: t.shape for name, t in base.items()}
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_vl_moe", "qwen2_5_vl"])
@@ -146,9 +152,9 @@ def test_16_bits_are_rounded_once_from_the_sum_in_32(tiny_model, tmp_path):
     assert parity["weights_dtype"] == "bfloat16" and 0 < parity["rms_difference"] < 0.1 * parity["spread"]
 
 
-def test_the_logits_are_those_of_the_adapter_and_the_proof_lies_beside_them(adapter, tmp_path):
-    result = run(options(adapter, tmp_path))
-    parity = json.loads((tmp_path / "merged/parity.json").read_text())
+def test_the_logits_are_those_of_the_adapter_and_the_proof_lies_beside_them(adapter, merged):
+    folder, result = merged
+    parity = json.loads((folder / "parity.json").read_text())
     assert result["parity"] == parity
     assert parity["same_choice"] == 1.0 and parity["rms_difference"] < 1e-5 * parity["spread"]
     tokenizer = load_for_inference(adapter)[1].tokenizer
@@ -181,21 +187,19 @@ def test_the_log_of_a_checkpoint_is_taken_from_its_run(own_adapter, tmp_path):
     assert (tmp_path / "merged/training_log.jsonl").read_text() == '{"step": 4}\n'
 
 
-def test_plain_transformers_loads_the_result(adapter, tmp_path):
+def test_plain_transformers_loads_the_result(merged):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    run(options(adapter, tmp_path))
-    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype="auto")
-    processor = AutoProcessor.from_pretrained(tmp_path / "merged")
+    model = AutoModelForImageTextToText.from_pretrained(merged[0], dtype="auto")
+    processor = AutoProcessor.from_pretrained(merged[0])
     ids = processor.tokenizer("Where?", return_tensors="pt")["input_ids"]
-    assert torch.equal(model(input_ids=ids).logits, load_for_inference(tmp_path / "merged")[0](input_ids=ids).logits)
+    assert torch.equal(model(input_ids=ids).logits, load_for_inference(merged[0])[0](input_ids=ids).logits)
 
 
-def test_running_twice_changes_nothing(adapter, tmp_path):
-    run(options(adapter, tmp_path))
-    weights = tmp_path / "merged/model.safetensors"
+def test_running_twice_changes_nothing(adapter, merged):
+    weights = merged[0] / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    assert run(options(adapter, tmp_path))["message"].startswith("already complete: ")
+    assert run(options(adapter, merged[0].parent))["message"].startswith("already complete: ")
     assert weights.stat().st_mtime_ns == before
 
 
@@ -209,11 +213,21 @@ def test_a_half_written_merge_is_made_again_to_the_same_bytes(adapter, tmp_path)
     assert weights.read_bytes() == before
 
 
-def test_another_adapter_does_not_go_into_the_same_folder(adapter, own_adapter, spoil, tmp_path):
-    run(options(adapter, tmp_path))
-    spoil(lambda weights: next(iter(weights.values())).add_(1.0))
+def test_another_adapter_does_not_go_into_the_same_folder(merged, spoil):
+    own = spoil(lambda weights: next(iter(weights.values())).add_(1.0))
     with pytest.raises(DrivingError, match="was made with adapter = .*; pass --overwrite-output to replace it"):
-        run(options(own_adapter, tmp_path))
+        run(options(own, merged[0].parent))
+
+
+def test_a_full_disk_is_one_line(adapter, tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def fail(self, folder):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    with pytest.raises(DrivingError, match="the disk is full while writing .*merged; make room and run the same"):
+        run(options(adapter, tmp_path))
 
 
 # Bases that are not the one
@@ -324,6 +338,6 @@ def test_the_output_may_not_lie_in_the_adapter(own_adapter, tmp_path):
         run(MergeOptions(model=str(own_adapter), output_dir=own_adapter / "merged"))
 
 
-def test_the_door_prints_one_line(adapter, tmp_path, capsys):
-    assert merge.main(["--model", str(adapter), "--output-dir", str(tmp_path / "merged"), "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.startswith(f"merged: {tmp_path / 'merged'}, float32; logits of ")
+def test_the_door_prints_one_line(adapter, merged, capsys):
+    assert merge.main(["--model", str(adapter), "--output-dir", str(merged[0]), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith(f"already complete: {merged[0]}, float32; logits of ")

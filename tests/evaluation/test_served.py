@@ -239,6 +239,13 @@ def test_adapters_in_the_tower_need_their_flag(tiny_model, tmp_path):
     assert "--enable-tower-connector-lora" in serving.command and any("experimental" in note for note in serving.notes)
 
 
+def test_an_adapter_whose_weights_are_gone_is_named(tiny_model, tmp_path):
+    folder = make_adapter(tiny_model, tmp_path / "a", tune_mm_mlp=False)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(DrivingError, match=r"adapter_model.safetensors cannot be read \(.*\); copy it from the run"):
+        plan_serving(VllmOptions(model=str(folder)))
+
+
 def test_an_adapter_with_tuned_mergers_must_be_merged(tiny_model, tmp_path):
     folder = make_adapter(tiny_model, tmp_path / "a", use_dora=True)
     with pytest.raises(DrivingError, match=r"unmerged: its mergers were tuned.* and it is DoRA.*merge_lora.py --model"):
