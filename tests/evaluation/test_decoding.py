@@ -81,11 +81,10 @@ def test_without_being_asked_for_nothing_is_said_about_either(evaluate, tmp_path
     assert not {"constrained", "num_samples", "temperature", "top_p"} & set(plan)
 
 
-def test_the_last_line_counts_what_was_cut(evaluate, small_dataset, seeing_engine):
+def test_the_last_line_counts_what_was_cut(evaluate, seeing_engine):
     engine = seeing_engine()
-    engine.generate = lambda samples: [
-        dataclasses.replace(engine._see(clip.frames), is_cut=True) for _, clip in samples
-    ]
+    whole = engine.generate
+    engine.generate = lambda samples: [dataclasses.replace(answer, is_cut=True) for answer in whole(samples)]
     assert "0 failed to parse (6 cut at the token limit), 0 skipped" in evaluate(engine=engine)["message"]
 
 
