@@ -248,3 +248,25 @@ def test_a_real_model_is_asked_in_every_way_and_scored(tiny_model, drawn_dataset
     assert metrics["constrained"]["cut_rate"]["value"] == 0
     assert metrics["samples"]["cut_rate"]["value"] == 1
     assert metrics["samples"]["num_samples"] == 3
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("model_type", ["qwen3_vl_moe", "qwen2_5_vl"])
+def test_every_family_answers_in_every_way_also_behind_an_adapter(model_type, drawn_dataset, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from evaluation.engine import load_engine
+    from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
+
+    sizes = {"hidden": 32, "layers": 3, "heads": 2, "kv_heads": 1, "intermediate": 64}
+    vision = {"vision_hidden": 32, "vision_heads": 2, "vision_intermediate": 48}
+    make_tiny_model(TinyModelOptions(output_dir=tmp_path / "tiny", model_type=model_type, **sizes, **vision))
+    folder = str(tmp_path / "tiny")
+    engine = load_engine(folder, "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset={"fps": 10.0})
+    engine.model = get_peft_model(engine.model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    engine.max_new_tokens = 4
+    engine.keep_to_format(drawn_dataset.answer_format)
+    samples = build_samples(engine, drawn_dataset)
+    for answer in engine.generate_constrained(samples):
+        assert parse_answer(answer.text, drawn_dataset.answer_format).parsing == "strict"
+    assert [answer.is_cut for answer in engine.draw(samples, ["a", "b", "c"], Sampling(1), 0)] == [True] * 3

@@ -43,7 +43,7 @@ def load_for_inference(
     """Load an adapter folder, a full fine-tuned folder or a base model: (model, processor, preprocessing).
 
     The model is in evaluation mode with its KV cache on; the vision tower computes as in training. A model without
-    our preprocessing.json gets the defaults. The base of a QLoRA adapter is quantised again as it was for training.
+    our preprocessing.json gets the defaults, at the frame sizes of its family. The base of a QLoRA adapter is quantised again as it was for training.
 
     Args:
         base_model: where an adapter's base model is now, if it has moved.
@@ -69,7 +69,8 @@ def load_for_inference(
         processor = load_processor(path)
     else:
         processor = load_processor(base.path, commit=base.commit)
-    preprocessing = Preprocessing.read(folder) or Preprocessing()
+    pixels = processor.video_processor
+    preprocessing = Preprocessing.read(folder) or Preprocessing(factor_px=pixels.patch_size * pixels.merge_size)
     if change := find_prompt_change(preprocessing, processor):
         warnings.warn(change, stacklevel=2)
     return model, processor, preprocessing
