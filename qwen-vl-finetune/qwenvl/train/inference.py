@@ -43,7 +43,8 @@ def load_for_inference(
     """Load an adapter folder, a full fine-tuned folder or a base model: (model, processor, preprocessing).
 
     The model is in evaluation mode with its KV cache on; the vision tower computes as in training. A model without
-    our preprocessing.json gets the defaults, at the frame sizes of its family. The base of a QLoRA adapter is quantised again as it was for training.
+    our preprocessing.json gets the defaults, at the frame sizes of its family. The base of a QLoRA adapter is quantised
+    again as it was for training.
 
     Args:
         base_model: where an adapter's base model is now, if it has moved.
