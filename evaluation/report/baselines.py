@@ -38,9 +38,20 @@ def render_baselines(metrics: Metrics) -> str:
         f'<div class="charts">{"".join(figures)}</div>{_render_skill(metrics)}'
         '<p class="note">Skill is 1 \u2212 error / error of the baseline: 0 is no better, 1 perfect, paired by clip. '
         "Could show: so small a true skill in ADE these clips would have shown in four of five tries. Wins: rows "
-        f"whose path is nearer than the baseline's. {_SEEN[metrics['track']]}</p>"
+        f"whose path is nearer than the baseline's. {_SEEN[metrics['track']]} {_name_best(metrics)}</p>"
         f'<ul class="names note">{meanings}</ul>',
     )
+
+
+def _name_best(metrics: Metrics) -> str:
+    """Which guess is hardest to beat: of those that know no more than the model was told, and of all."""
+    best = metrics["best_baseline"]["ade_m"]
+    said = [
+        f"{words}: {escape(NAMES[best[key]])}"
+        for key, words in (("fair", "of those that know no more than it was told"), ("any", "of all"))
+        if best[key] is not None
+    ]
+    return f"Lowest in ADE, {'; '.join(said)}." if said else ""
 
 
 def _render_skill(metrics: Metrics) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from evaluation.report.names import bar_of
+from evaluation.report.names import SHORT, SHOWN, bar_of
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
+from evaluation.score import METRICS
 from evaluation.tracks import SPOKEN
 
 Metrics = dict[str, Any]
@@ -38,7 +39,7 @@ def render_grounding(metrics: Metrics) -> str:
     sentences = "".join(f"<p>{escape(line)}</p>" for line in explain_controls(metrics))
     return render_section(
         "Does it look at the video?",
-        f'{table}<div class="charts">{_draw_controls(metrics)}</div>{sentences}',
+        f'{table}<div class="charts">{_draw_controls(metrics)}</div>{sentences}{_render_costs(metrics)}',
         "A model can guess well without looking. Each control takes one piece of evidence away and asks again.",
     )
 
@@ -97,6 +98,23 @@ def explain_controls(metrics: Metrics) -> list[str]:
     elif flipped is not None:
         lines.append("Mirrored: no row drives through a curve of more than 0.005 1/m, so nothing can be said.")
     return lines
+
+
+def _render_costs(metrics: Metrics) -> str:
+    """What each control costs on the same rows, with the smallest cost that so many clips could have shown; folded."""
+    rows = []
+    for control, entry in metrics["controls"].items():
+        for name, digits in SHOWN.items():
+            cost = entry["worse_by"][name]
+            reach = format_number(cost["min_detectable"], digits)
+            rows.append(
+                [escape(CONTROL_NAMES[control]), SHORT[name], METRICS[name].unit, format_estimate(entry[name], digits)]
+                + [format_estimate(cost, digits), reach, format_estimate(entry["failed_rate"], 1, 100)]
+            )
+    if not rows:
+        return ""
+    head = ["under the control", "", "", "error", "worse by", "could show", "not readable [%]"]
+    return f"<details><summary>show what each control costs</summary>{render_table(head, rows)}</details>"
 
 
 def _draw_controls(metrics: Metrics) -> str:
