@@ -98,9 +98,11 @@ def render_examples(shown: Shown) -> str:
 def _render_example(caption: str, row: int, shown: Shown) -> str:
     name = str(shown.truth.ids[row])
     ade, speed = shown.errors["ade_m"][row], shown.errors["velocity_mae_mps"][row]
+    of_clip = shown.errors["ade_m"][shown.truth.groups == shown.truth.groups[row]].mean()
     head = (
         f"<h3>{escape(caption)}: <code>{escape(name)}</code></h3>"
-        f'<p class="sub">ADE {format_number(ade, 2)} m, speed error {format_number(speed, 2)} m/s, '
+        f'<p class="sub">ADE {format_number(ade, 2)} m ({format_number(of_clip, 2)} m over the clip), '
+        f"speed error {format_number(speed, 2)} m/s, "
         f"{READ_AS[shown.answers.parsed[row].parsing]}</p>"
     )
     paths = _drive(row, shown)

@@ -67,7 +67,7 @@ def _describe_rule(rule: Any) -> str:
 
 def _describe_clip(dataset: dict[str, Any]) -> str:
     sizes = dataset.get("frame_sizes")
-    if not isinstance(sizes, dict) or "fps" not in dataset:
+    if not isinstance(sizes, dict) or not {"fps", "duration_s"} <= set(dataset):
         return ""
     return f"{dataset['duration_s']:g} s at {dataset['fps']:g} frames a second, {', '.join(sizes)} px"
 
@@ -82,7 +82,8 @@ def _describe_segments(provenance: Any) -> str:
 
 def _render_splits(data: dict[str, Any]) -> str:
     """Rows and recordings of each split, and how its cars drove."""
-    labels = data["dataset"].get("labels") or {}
+    labels = data["dataset"].get("labels")
+    labels = labels if isinstance(labels, dict) else {}
     rows = []
     for name in sorted(data["splits"], key=lambda name: ({"train": 0, "val": 1, "test": 2}.get(name, 3), name)):
         counts, found = data["splits"][name], labels.get(name, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from benchmarks.browser import find_chromium, open_page
@@ -32,6 +34,9 @@ ASK = """[
 def pages(small_dataset, seeing_engine, add_row, tmp_path):
     """A report and a comparison of rows and answers that try to be markup."""
     add_row(EVIL, EVIL, "test", (30.0, 0.05))
+    small_dataset.write(sources={EVIL: 3}, warnings=[EVIL], num_recordings=EVIL, labels={"test": {"num_segments": {}}})
+    (small_dataset.folder / "commands.json").write_text(json.dumps([f"make --out {EVIL}"]))
+    (small_dataset.model / "train_plan.json").write_text(json.dumps({"command": f"train {EVIL}"}))
     names = [row.id for row in small_dataset.test_rows]
     answers = dict(zip([EVIL, *names[:2]], ANSWERS, strict=True))
     engines = [seeing_engine(lambda name, text: answers.get(name, text)), seeing_engine()]
