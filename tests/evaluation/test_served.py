@@ -148,6 +148,41 @@ def test_still_images_are_refused():
         build_body({"id": "a", "image": "a.png"}, [], model=NAME, max_tokens=9)
 
 
+def process_as_vllm(processor, body: dict, **kwargs) -> dict:
+    """What vLLM hands to the checkpoint's own processor for the frames of a request, by its documentation."""
+    from transformers.video_utils import VideoMetadata
+
+    sent = open_frames(body["messages"][1]["content"][0]["video_url"]["url"])
+    told = body["media_io_kwargs"]["video"]
+    num_frames = len(sent)
+    metadata = VideoMetadata(
+        total_num_frames=num_frames,
+        fps=told["fps"],
+        duration=num_frames / told["fps"],
+        video_backend="jpeg_sequence",
+        frames_indices=list(range(num_frames)),
+    )
+    given = {**body["mm_processor_kwargs"], **kwargs}
+    return processor(text=[SPAN], videos=[[sent]], video_metadata=[[metadata]], return_tensors="pt", **given)
+
+
+@pytest.mark.parametrize("num_frames", [10, 7])
+def test_the_tower_is_given_the_tensors_of_training(processor, num_frames):
+    from qwenvl.data.collate import collate_prompts, to_prompt_inputs
+
+    clips = [Clip(draw_frames(num_frames), 10.0)]
+    found = process_as_vllm(processor, build_body(build_record(), clips, model=NAME, max_tokens=9))
+    sample = build_inputs(build_record(), processor, Preprocessing(), with_answer=False, clips=clips)
+    wanted = to_prompt_inputs(collate_prompts([sample], pad_token_id=0), processor, "cpu")
+    assert torch.equal(found["video_grid_thw"], wanted["video_grid_thw"])
+    torch.testing.assert_close(found["pixel_values_videos"], wanted["pixel_values_videos"])
+
+
+def test_left_to_itself_the_processor_would_keep_four_frames_of_a_second(processor):
+    body = build_body(build_record(), [Clip(draw_frames(30), 30.0)], model=NAME, max_tokens=9)
+    assert process_as_vllm(processor, body, do_sample_frames=True)["video_grid_thw"][0, 0] * 2 == 4
+
+
 # The prompt
 
 
