@@ -44,7 +44,7 @@ def build_page(demo: Demo) -> Any:
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model", "outputs": shown}
         if names:
             for event in (page.load, row.change):
-                event(lambda name: str(_say(demo.show_row, name)), [row], [video], api_visibility="private")
+                event(lambda name: show_unasked(demo, name), [row], shown, api_visibility="private")
             ask_row.click(lambda name: _show(demo.ask_row, name), inputs=[row], api_name="ask_row", **one_at_a_time)
         ask_video.click(
             lambda path, start: _show(_ask_upload, demo, path, start),
@@ -89,6 +89,11 @@ def serve_page(demo: Demo, host: str, port: int, *, waits: bool = True) -> str:
     if waits:
         page.block_thread()
     return address
+
+
+def show_unasked(demo: Demo, name: str) -> tuple[Any, ...]:
+    """The outputs of the page for a row that nobody asked about yet: its clip, and no answer to another."""
+    return str(_say(demo.show_row, name)), None, "", "", ""
 
 
 def _ask_upload(demo: Demo, path: str | None, start_s: float | None) -> Asked:

@@ -93,6 +93,7 @@ def plan_merge(options: MergeOptions, folder: Path, adapter: dict[str, Any]) -> 
 
     return {
         "tool": "merge_lora",
+        "model": options.model,
         "adapter": fingerprint_folder(folder),
         "base_model": options.base_model or str(adapter.get("base_model_name_or_path")),
         "dtype": options.dtype,

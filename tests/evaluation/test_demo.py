@@ -186,6 +186,13 @@ def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_another_clip_does_not_keep_the_answer_of_the_last_one(page):
+    from evaluation.demo_page import show_unasked
+
+    video, *answer = show_unasked(page(), "row1")
+    assert video.endswith(".mp4") and answer == [None, "", "", ""]
+
+
 def test_a_port_that_is_taken_is_one_line(page, port):
     pytest.importorskip("gradio")
     from evaluation.demo_page import serve_page

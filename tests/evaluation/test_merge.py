@@ -215,7 +215,7 @@ def test_a_half_written_merge_is_made_again_to_the_same_bytes(adapter, tmp_path)
 
 def test_another_adapter_does_not_go_into_the_same_folder(merged, spoil):
     own = spoil(lambda weights: next(iter(weights.values())).add_(1.0))
-    with pytest.raises(DrivingError, match="was made with adapter = .*; pass --overwrite-output to replace it"):
+    with pytest.raises(DrivingError, match="was made with model = .*; pass --overwrite-output to replace it"):
         run(options(own, merged[0].parent))
 
 
