@@ -110,9 +110,9 @@ def _show(ask: Any, *given: Any) -> tuple[Any, ...]:
 
 def _say(ask: Any, *given: Any) -> Any:
     """Call, and show what the user can mend as one line, without a traceback."""
-    import gradio
-
     try:
         return ask(*given)
     except DrivingError as error:
+        import gradio
+
         raise gradio.Error(str(error), duration=None, print_exception=False) from error

@@ -1,4 +1,4 @@
-"""The model side of evaluation: records in, texts out. The only file of this room that touches torch.
+"""The model side of evaluation: records in, texts out. The only file of this room that asks weights.
 
     record ──read──▶ clips (uint8) ──prepare──▶ sample ──generate──▶ Generated(text, tokens, cut or not)
 

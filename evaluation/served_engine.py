@@ -66,8 +66,14 @@ class ServedEngine:
 
     def generate(self, samples: Sequence[Question]) -> list[Generated]:
         with ThreadPoolExecutor(min(ASKED_AT_ONCE, max(1, len(samples)))) as askers:
-            replies = list(askers.map(lambda question: ask(self.server, question.body), samples))
+            replies = list(askers.map(self._ask, samples))
         return [self._check(question, reply) for question, reply in zip(samples, replies, strict=True)]
+
+    def _ask(self, question: Question) -> Reply:
+        try:
+            return ask(self.server, question.body)
+        except ServerError as error:
+            raise ServerError(f"{question.id}: {error}") from error
 
     def _check(self, question: Question, reply: Reply) -> Generated:
         """The answer, where the server asked as training did; else an error, or with `any_prompt` the answer anyway."""
