@@ -41,7 +41,7 @@ from evaluation.predict import PARTS_NAME
 from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
 from evaluation.skill import judge_gate
 from evaluation.statistics import Bootstrap
-from evaluation.tracks import SPOKEN, build_fallback
+from evaluation.tracks import SPOKEN, build_control_fallback, build_fallback
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -166,6 +166,10 @@ def score_stored(
         rows = np.array([place[entry.id] for entry in shown], dtype=np.int64)
         if len(rows):
             told = fallback[0][rows], fallback[1][rows]
+            if changed := planned.job.altered.get(control):
+                blind = tuple(part[rows] for part in baselines["train_mean"])
+                as_asked = [changed[entry.id] for entry in shown]
+                told = build_control_fallback(truth.take(rows), as_asked, blind, planned.answer_format)
             controls[control] = ControlAnswers(rows, judge_predictions(shown, planned.answer_format, told))
     track = planned.answer_format.track
     measured = measure(

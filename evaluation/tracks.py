@@ -3,16 +3,19 @@
 What a model gains by *seeing* is over what it could say blindly: the training mean for video only, and CTRV where it
 was told the motion. What it gains by being *told* is over the training mean.
 
-The fallback of a failed answer never knows more than the model was given; the gate is the cheap answer that a model of
-this track must beat to be worth anything.
+The fallback of a failed answer never knows more than the model was given, under a control neither; the gate is the
+cheap answer that a model of this track must beat to be worth anything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
-from driving.ego_history import read_back
+from driving.ego_history import find_prompt, read_back, read_history
 from driving.errors import DrivingError
 from driving.trajectory import Trajectory, repeat_to_rate
 from evaluation.baselines import FITTED, HISTORY, LABELS, Motion, ctrv
@@ -37,6 +40,24 @@ def build_fallback(truth: Truth, baselines: dict[str, Motion], answer_format: An
     if answer_format.track == VIDEO_ONLY:
         return baselines[FALLBACKS[VIDEO_ONLY]]
     return ctrv(read_told(truth, answer_format), truth.interval_s, truth.num_samples)
+
+
+def build_control_fallback(
+    truth: Truth, asked: Sequence[dict[str, Any]], blind: Motion, answer_format: AnswerFormat
+) -> Motion:
+    """The same for rows whose prompts a control changed: CTRV over what *these* prompts tell.
+
+    Args:
+        asked: the records as they were asked, one a row.
+        blind: (B, T) each, for rows that are told nothing any more: the training mean.
+    """
+    velocity, curvature = blind[0].copy(), blind[1].copy()
+    for row, record in enumerate(asked):
+        told = read_history(find_prompt(record), answer_format)
+        if told is not None:
+            pairs = repeat_to_rate(told, truth.num_samples).to_pairs()
+            (velocity[row],), (curvature[row],) = ctrv(pairs[None], truth.interval_s, truth.num_samples)
+    return velocity, curvature
 
 
 def read_told(truth: Truth, answer_format: AnswerFormat) -> np.ndarray:

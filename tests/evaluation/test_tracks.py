@@ -169,6 +169,24 @@ def test_failed_answers_are_scored_as_ctrv_where_the_model_was_told_the_motion(e
     assert metrics["parsing"]["counts"]["failed"] == 6
 
 
+def test_a_control_that_takes_the_history_away_takes_it_from_the_fallback_too(evaluate, told_dataset):
+    engine = HearingEngine(told_dataset)
+    engine.answer = lambda record: "I cannot see the road."
+    metrics = evaluate(engine)
+    # the training mean goes 5 m/s: |0 - 5|, |8 - 5|, |12 - 5|; CTRV, which the other controls leave, half the speed
+    assert metrics["controls"]["no_history"]["velocity_mae_mps"]["value"] == pytest.approx(5)
+    assert metrics["controls"]["frozen"]["velocity_mae_mps"]["value"] == pytest.approx(10 / 3)
+    assert metrics["controls"]["wrong_history"]["velocity_mae_mps"]["value"] > 5
+
+
+def test_a_failed_answer_under_a_mirror_is_scored_as_the_mirrored_history(evaluate, told_dataset):
+    engine = HearingEngine(told_dataset)
+    engine.answer = lambda record: "I cannot see the road."
+    metrics = evaluate(engine, controls="mirror")
+    # clips of 0, 0.02 and -0.02 1/m; the standing one is not judged
+    assert metrics["controls"]["mirror"]["curvature_mae_per_m"]["value"] == pytest.approx(0.04)
+
+
 def test_the_fallback_knows_the_motion_only_as_it_was_told(drive):
     truth = drive([(8.04, 0.00123)])
     assert read_told(truth, TOLD)[0, 0].tolist() == [8.0, 0.0012]
