@@ -26,6 +26,8 @@ MIN_SHARE_FLIPPED = 0.75
 MIN_VELOCITY_GAIN = {VIDEO_ONLY: MIN_VELOCITY_GAIN_PERCENT, EGO_HISTORY: 0.0}  # percent, over what follows
 BLIND = {VIDEO_ONLY: "the training mean's", EGO_HISTORY: "CTRV's"}
 TURNING_PER_M = 0.005
+_OVER = {VIDEO_ONLY: "", EGO_HISTORY: " over CTRV"}
+_MIRRORED = {VIDEO_ONLY: "mirrored", EGO_HISTORY: "video and ego history are mirrored (no proof of seeing)"}
 REMOVING_CONTROLS = ("frozen", "wrong_clip")
 HISTORY_LABELS = {
     "no_history": "share of the speed gain over the training mean that goes with the ego history",
@@ -85,7 +87,7 @@ def check_grounding(grounding: dict[str, Any], num_clips: int, track: str = VIDE
     ]
     for name in REMOVING_CONTROLS:
         share = grounding.get(name, {}).get("share_removed")
-        label = f"share of the speed gain that the {name.replace('_', ' ')} control removes"
+        label = f"share of the speed gain{_OVER[track]} that the {name.replace('_', ' ')} control removes"
         holds = None if share is None else velocity["value"] is not None and _at_least(share, MIN_SHARE_REMOVED)
         checks.append(_check(name, label, share and share["value"], MIN_SHARE_REMOVED, holds))
     for name, label in HISTORY_LABELS.items() if track == EGO_HISTORY else ():
@@ -94,7 +96,7 @@ def check_grounding(grounding: dict[str, Any], num_clips: int, track: str = VIDE
             _check(name, label, share and share["value"], 0.0, None if share is None else _excludes_zero(share))
         )
     flipped = grounding.get("mirror", {}).get("share_flipped")
-    label = "share of turning rows whose predicted curvature changes sign when mirrored"
+    label = f"share of turning rows whose predicted curvature changes sign when {_MIRRORED[track]}"
     holds = None if flipped is None else _at_least(flipped, MIN_SHARE_FLIPPED)
     return [*checks, _check("mirror", label, flipped and flipped["value"], MIN_SHARE_FLIPPED, holds)]
 

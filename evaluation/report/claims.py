@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from driving.answer_format import VIDEO_ONLY
 from evaluation.report.names import SHORT, SHOWN, bar_of
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
@@ -20,7 +21,7 @@ CONTROL_NAMES = {
     "blank": "plain grey",
     "shuffled": "frames shuffled",
     "no_history": "without ego history",
-    "wrong_history": "another clip's ego history",
+    "wrong_history": "another clip's history",
 }
 _OVER = {"train_mean": "the training mean", "ctrv": "CTRV"}
 
@@ -38,7 +39,7 @@ def render_grounding(metrics: Metrics) -> str:
     table = render_table(["claim", "verdict", "measured", "bar"], rows)
     sentences = "".join(f"<p>{escape(line)}</p>" for line in explain_controls(metrics))
     return render_section(
-        "Does it look at the video?",
+        "Does it look at the video?" if metrics["track"] == VIDEO_ONLY else "Does it look, or only listen?",
         f'{table}<div class="charts">{_draw_controls(metrics)}</div>{sentences}{_render_costs(metrics)}',
         "A model can guess well without looking. Each control takes one piece of evidence away and asks again.",
     )
@@ -90,13 +91,14 @@ def explain_controls(metrics: Metrics) -> list[str]:
             f"{done}, {format_number(100 * share['value'], 0)} % of the speed gain over {over} is gone: {meaning}."
         )
     flipped = ground.get("mirror", {}).get("share_flipped")
+    mirrored = "Mirrored" if metrics["track"] == VIDEO_ONLY else "Video and ego history mirrored"
     if flipped is not None and flipped["value"] is not None:
         lines.append(
-            f"Mirrored, {100 * flipped['value']:.0f} % of the {flipped['num_rows']:,} rows in a curve (over 0.005 1/m) "
-            "change the side of the predicted curve."
+            f"{mirrored}, {100 * flipped['value']:.0f} % of the {flipped['num_rows']:,} rows in a curve (over 0.005 "
+            "1/m) change the side of the predicted curve."
         )
     elif flipped is not None:
-        lines.append("Mirrored: no row drives through a curve of more than 0.005 1/m, so nothing can be said.")
+        lines.append(f"{mirrored}: no row drives through a curve of more than 0.005 1/m, so nothing can be said.")
     return lines
 
 

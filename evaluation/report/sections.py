@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from driving.answer_format import VIDEO_ONLY
 from evaluation.report.names import NAMES, Metrics
 from evaluation.report.page import format_estimate, format_number, render_section, render_table
 from evaluation.score import METRICS
@@ -42,7 +43,8 @@ def _render_verdict(metrics: Metrics) -> str:
         said = f"{word} the {name}: its average displacement error is {more}."
     asked = [check for check in checks if check["holds"] is not None]
     num_held = sum(check["holds"] for check in asked)
-    said += f" Of {len(asked)} claims about looking at the video, {num_held} hold{'s' if num_held == 1 else ''}."
+    about = "looking at the video" if metrics["track"] == VIDEO_ONLY else "looking and listening"
+    said += f" Of {len(asked)} claims about {about}, {num_held} hold{'s' if num_held == 1 else ''}."
     style = "good" if gate["holds"] else "leak"
     return f'<p class="stamp {style}">{escape(said)}</p>'
 

@@ -94,6 +94,8 @@ def test_the_report_and_the_numbers_say_the_track(evaluate, told_dataset, tmp_pa
     page = (tmp_path / "results" / "report.html").read_text()
     assert "video and ego history" in page
     assert "This model saw video only" not in page
+    assert "claims about looking and listening" in page
+    assert "Does it look, or only listen?" in page
     assert "scored as CTRV over the ego history as it was told" in page
 
 
@@ -141,10 +143,12 @@ def test_without_history_the_question_is_asked_and_with_wrong_history_that_of_an
         assert of_clip[wrong.velocity_mps[0]] != clip[name]
 
 
-def test_a_mirrored_video_comes_with_a_mirrored_history(evaluate, told_dataset):
+def test_a_mirrored_video_comes_with_a_mirrored_history(evaluate, told_dataset, tmp_path):
     engine = HearingEngine(told_dataset)
     metrics = evaluate(engine, controls="mirror")
     assert metrics["grounding"]["mirror"]["share_flipped"]["value"] == 1
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "Video and ego history mirrored, 100 % of the 4 rows in a curve" in page
     sides = [read_history(prompt, TOLD).curvature_per_m[0] for row, prompt in engine.asked if row == "left_0"]
     assert sides == [0.02, -0.02]
 
@@ -235,6 +239,8 @@ def test_a_model_that_is_told_the_motion_must_beat_ctrv_and_show_that_it_uses_wh
     }
     checks = {check["name"]: check for check in check_grounding(values, 25, EGO_HISTORY)}
     assert checks["velocity_gain"]["label"] == "speed error below CTRV's [%]"
+    assert checks["frozen"]["label"] == "share of the speed gain over CTRV that the frozen control removes"
+    assert checks["mirror"]["label"].endswith("when video and ego history are mirrored (no proof of seeing)")
     assert {name: check["holds"] for name, check in checks.items()} == {
         "enough_clips": True, "velocity_gain": True, "curvature_gain": False, "frozen": None, "wrong_clip": None,
         "no_history": True, "wrong_history": False, "mirror": None,
