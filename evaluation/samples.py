@@ -91,7 +91,10 @@ def measure_samples(
 
 
 def score_samples(truth: Truth, samples: Samples, label: Motion) -> Columns:
-    """One value a row: errors of the best, the average and the mean sample, CRPS, spread, failures."""
+    """One value a row: errors of the best, the average and the mean sample, CRPS, spread, failures.
+
+    The best is chosen among the samples that can be read: a failure must not put the fallback into the choice.
+    """
     num_rows, num_samples, num_instants = samples.velocity_mps.shape
     flat = (num_rows * num_samples, num_instants)
     poses = integrate_batch(samples.velocity_mps.reshape(flat), samples.curvature_per_m.reshape(flat), truth.interval_s)
@@ -101,8 +104,8 @@ def score_samples(truth: Truth, samples: Samples, label: Motion) -> Columns:
     middle = integrate_batch(samples.velocity_mps.mean(axis=1), samples.curvature_per_m.mean(axis=1), truth.interval_s)
     moving = metrics.moving_weight(truth.velocity_mps)
     return {
-        "min_ade_m": ade.min(axis=1),
-        "min_fde_m": fde.min(axis=1),
+        "min_ade_m": _find_best(ade, samples.is_parsed),
+        "min_fde_m": _find_best(fde, samples.is_parsed),
         "mean_ade_m": ade.mean(axis=1),
         "mean_fde_m": fde.mean(axis=1),
         "ade_of_mean_m": metrics.ade_m(middle, truth.poses),
@@ -114,6 +117,11 @@ def score_samples(truth: Truth, samples: Samples, label: Motion) -> Columns:
         "cut_rate": samples.num_cut / num_samples,
         "distinct_rate": samples.num_distinct / num_samples,
     }
+
+
+def _find_best(errors: np.ndarray, is_parsed: np.ndarray) -> np.ndarray:
+    """(B, K) -> (B,); where nothing was parsed, the fallback's error."""
+    return np.where(is_parsed | ~is_parsed.any(axis=1, keepdims=True), errors, np.inf).min(axis=1)
 
 
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:

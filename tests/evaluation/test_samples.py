@@ -38,6 +38,15 @@ def test_the_oracles_choice_stands_beside_the_average_sample_and_the_single_answ
     assert found["num_samples"] == 3
 
 
+def test_a_sample_that_failed_is_not_what_the_oracle_picks_unless_all_failed(drive):
+    truth = drive([(10.0, 0.0), (20.0, 0.0)])
+    samples = build_samples(np.array([[10.0, 12.0], [18.0, 18.0]]))  # the first of each is the fallback's motion
+    samples.is_parsed[:] = [[False, True], [False, False]]
+    found = measure(truth, samples, [12.0, 20.0])
+    assert found["min_fde_m"]["value"] == pytest.approx((2 + 2) / 2)
+    assert found["mean_fde_m"]["value"] == pytest.approx(((0 + 2) / 2 + 2) / 2)
+
+
 def test_crps_of_one_sample_is_its_absolute_error():
     assert crps(np.array([[[3.0, -1.0]]]), np.array([[5.0, -1.0]])) == pytest.approx(np.array([[2.0, 0.0]]))
 
