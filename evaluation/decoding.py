@@ -14,10 +14,11 @@ from evaluation.answers import Answers, channel_columns, judge_predictions
 from evaluation.asking import CONSTRAINED, Prediction
 from evaluation.baselines import Motion
 from evaluation.measure import Measured
-from evaluation.samples import measure_samples, read_samples
+from evaluation.samples import draw_blind, measure_blind, measure_samples, read_samples
 from evaluation.score import Columns, score_rows
 from evaluation.skill import compare
 from evaluation.statistics import Bootstrap
+from evaluation.train_labels import TrainLabels
 from evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def measure_decodings(
     free: Answers,
     measured: Measured,
     fallback: Motion,
+    train_labels: TrainLabels,
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """What metrics.json says of "samples" and "constrained", as far as the run asked for them.
@@ -50,6 +52,9 @@ def measure_decodings(
         samples = read_samples(texts, num_cut, planned.answer_format, fallback)
         label, single = measured.baselines["label_floor"], measured.columns["model"]
         found["samples"] = measure_samples(truth, samples, single, label, planned.job.sampling, bootstrap)
+        if train_labels.motion is not None:
+            blind = draw_blind(truth.ids, train_labels.motion.targets, planned.job.sampling)
+            found["samples"]["blind"] = measure_blind(truth, samples, blind, label, bootstrap)
     if planned.job.is_constrained:
         kept = {entry.id: entry for entry in altered if entry.control == CONSTRAINED}
         entries = [kept[name] for name in truth.ids]

@@ -155,7 +155,8 @@ def score_stored(
     options: EvaluateOptions,
 ) -> tuple[Measured, Answers]:
     """Parse and measure the model's answers and those under each control."""
-    baselines = build_baselines(truth, planned.train_table.train_labels(), planned.answer_format)
+    train_labels = planned.train_table.train_labels()
+    baselines = build_baselines(truth, train_labels, planned.answer_format)
     fallback = build_fallback(truth, baselines, planned.answer_format)
     asked = [predictions[name] for name in truth.ids]
     answers = judge_predictions(asked, planned.answer_format, fallback)
@@ -176,7 +177,9 @@ def score_stored(
         truth, answers, controls, baselines, track=track, num_resamples=options.bootstrap, seed=options.seed
     )
     bootstrap = Bootstrap(truth.groups, options.bootstrap, options.seed)
-    measured.metrics.update(measure_decodings(planned, truth, asked, altered, answers, measured, fallback, bootstrap))
+    measured.metrics.update(
+        measure_decodings(planned, truth, asked, altered, answers, measured, fallback, train_labels, bootstrap)
+    )
     return measured, answers
 
 

@@ -2,6 +2,7 @@
 
     minADE_K   the best of K samples: an oracle picks it, so it stands beside the single answer, never for it
     CRPS       how far the samples' distribution lies from the truth; for one sample it is the absolute error
+    blind      the same of K training motions drawn without looking: what drawing alone is worth
     coverage   how often the truth lies between the i-th lowest and the i-th highest sample; K exchangeable samples
                hold it in (K + 1 - 2i) / (K + 1) of the cases
 
@@ -27,7 +28,9 @@ from evaluation.baselines import Motion
 from evaluation.score import Columns
 from evaluation.statistics import Bootstrap
 from evaluation.truth import Truth
-from qwenvl.train.sampling import Sampling
+from qwenvl.train.sampling import Sampling, roll
+
+BLIND_METRICS = ("min_ade_m", "min_fde_m", "mean_ade_m", "crps_velocity_mps", "crps_curvature_per_m")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,30 @@ def read_samples(
         np.array(num_cut, np.float64),
         np.array([len(set(row)) for row in texts], np.float64),
     )
+
+
+def draw_blind(ids: Sequence[str], targets: np.ndarray, sampling: Sampling) -> Samples:
+    """As many answers a row of a model that never looks: true motions of training rows, drawn by the row's own dice.
+
+    Args:
+        ids: of B rows.
+        targets: (N, T, 2) speed and curvature of training rows.
+    """
+    dice = np.stack([roll(sampling, f"blind {name}", 0, sampling.num_samples) for name in ids])
+    drawn = targets[(dice * len(targets)).astype(np.int64)]
+    counts = np.zeros(len(ids))
+    return Samples(drawn[..., 0], drawn[..., 1], np.ones(dice.shape, bool), counts, counts)
+
+
+def measure_blind(
+    truth: Truth, samples: Samples, blind: Samples, label: Motion, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """What as many blind draws reach on these rows, and the model's gain over them: minADE falls by drawing alone."""
+    ours, theirs = score_samples(truth, samples, label), score_samples(truth, blind, label)
+    return {
+        **{name: bootstrap.mean(theirs[name]).to_json() for name in BLIND_METRICS},
+        "gain": {name: bootstrap.gain(ours[name], theirs[name]).to_json() for name in BLIND_METRICS},
+    }
 
 
 def measure_samples(

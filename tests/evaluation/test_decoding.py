@@ -65,6 +65,8 @@ def test_samples_are_stored_with_their_answer_and_scored_beside_it(evaluate, tmp
     assert samples["min_ade_m"]["value"] == pytest.approx(0, abs=1e-9)
     assert samples["mean_ade_m"]["value"] > 0.5
     assert samples["single"]["ade_m"]["value"] == pytest.approx(0, abs=1e-9)
+    assert samples["blind"]["min_ade_m"]["value"] > 0
+    assert samples["blind"]["gain"]["min_ade_m"]["value"] == pytest.approx(1)
     assert metrics["model"]["ade_m"]["value"] == pytest.approx(0, abs=1e-9)
 
 

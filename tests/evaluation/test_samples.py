@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat
-from evaluation.samples import Samples, crps, measure_samples, read_samples, share_inside
+from evaluation.samples import (
+    Samples,
+    crps,
+    draw_blind,
+    measure_blind,
+    measure_samples,
+    read_samples,
+    share_inside,
+)
 from evaluation.score import score_rows
 from evaluation.statistics import Bootstrap
 from qwenvl.train.sampling import Sampling
@@ -45,6 +53,26 @@ def test_a_sample_that_failed_is_not_what_the_oracle_picks_unless_all_failed(dri
     found = measure(truth, samples, [12.0, 20.0])
     assert found["min_fde_m"]["value"] == pytest.approx((2 + 2) / 2)
     assert found["mean_fde_m"]["value"] == pytest.approx(((0 + 2) / 2 + 2) / 2)
+
+
+def test_blind_draws_are_training_motions_of_the_rows_own_dice():
+    targets = np.arange(100.0)[:, None, None] + np.zeros((100, 10, 2))
+    drawn = draw_blind(["a", "b"], targets, Sampling(5, seed=1))
+    assert drawn.velocity_mps.shape == (2, 5, 10)
+    assert len(set(drawn.velocity_mps[:, :, 0].ravel())) > 5
+    assert np.array_equal(draw_blind(["b"], targets, Sampling(5, seed=1)).velocity_mps[0], drawn.velocity_mps[1])
+
+
+def test_the_models_draws_are_compared_with_as_many_blind_ones(drive):
+    truth = drive([(10.0, 0.0), (20.0, 0.0)])
+    label = truth.velocity_mps, truth.curvature_per_m
+    ours, blind = (
+        build_samples(np.array([[11.0, 14.0], [19.0, 16.0]])),
+        build_samples(np.array([[12.0] * 2, [16.0] * 2])),
+    )
+    found = measure_blind(truth, ours, blind, label, Bootstrap(truth.groups, 50))
+    assert found["min_fde_m"]["value"] == pytest.approx((2 + 4) / 2)
+    assert found["gain"]["min_fde_m"]["value"] == pytest.approx(1 - 1 / 3)
 
 
 def test_crps_of_one_sample_is_its_absolute_error():
