@@ -71,6 +71,9 @@ def render_samples(metrics: Metrics) -> str:
     for name, (label, unit, digits) in DRAWN.items():
         if name in found:
             rows.append([escape(label), unit, format_estimate(found[name], digits)])
+    if "blind" in found:
+        label = f"minADE of {num} training motions drawn without looking"
+        rows.append([label, "m", format_estimate(found["blind"]["min_ade_m"], 2)])
     for name, label in (("failed_rate", "of them that could not be read"), ("distinct_rate", "of them that differ")):
         if name in found:
             rows.append([label, "%", format_estimate(found[name], 1, 100)])
