@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep.dataset_options import DatasetOptions
 from data_prep.leakage import check_leakage
+from data_prep.licences import SYNTHETIC
 from data_prep.segment_table import SegmentTable
 from data_prep.split_rule import LEFT_OUT, SIDES, SplitPlan, SplitRow, SplitRule
 from data_prep.splits import choose_rows, plan_splits
@@ -38,6 +39,7 @@ class DatasetPlan:
         answer_format: the question, and the shape of the answer.
         fps, num_frames: of every segment.
         frame_sizes, sources: how many rows have which, "256x448" -> 1800.
+        origins: how many rows come under which licence: the source, or that a program drew them.
         num_recordings: among the rows with a side.
         is_synthetic: some rows come from recordings that a program drew.
     """
@@ -51,6 +53,7 @@ class DatasetPlan:
     num_frames: int
     frame_sizes: dict[str, int]
     sources: dict[str, int]
+    origins: dict[str, int]
     num_recordings: int
     is_synthetic: bool
 
@@ -90,8 +93,11 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
         segments, sides, split, skips, answer_format, fps, num_frames,
         frame_sizes=_count(f"{columns['height'][i]}x{columns['width'][i]}" for i in used),
         sources=_count(str(columns["source"][i] or "unknown") for i in used),
+        origins=_count(
+            SYNTHETIC if columns["platform"][i] == SYNTHETIC else str(columns["source"][i] or "unknown") for i in used
+        ),
         num_recordings=len({columns["clip_uuid"][i] for i in used}),
-        is_synthetic=any(columns["platform"][i] == "synthetic" for i in used),
+        is_synthetic=any(columns["platform"][i] == SYNTHETIC for i in used),
     )  # fmt: skip
 
 

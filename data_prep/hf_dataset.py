@@ -1,7 +1,7 @@
 """Segments with labels -> a Hugging Face dataset of questions and answers, split into train, val and test.
 
     segments.parquet ──plan_dataset──▶ DatasetPlan (side of every row, answer format)      nothing written yet
-                     ──write_dataset──▶ train/ val/ test/   *_examples.json   dataset.json   skipped.jsonl   manifest
+                     ──write_dataset──▶ train/ val/ test/ *_examples.json dataset.json README.md skipped.jsonl manifest
 
 Labels were computed with the segments; here they are only written down as text (unless --ego-motion-dir is given).
 """
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.arrow_dataset import build_features, write_dataset_dict, write_split
+from data_prep.data_card import CARD_NAME, write_card
 from data_prep.dataset_options import DatasetOptions
 from data_prep.dataset_plan import DatasetPlan, plan_dataset
 from data_prep.dataset_rows import EXTRA_COLUMNS, RowBuilder
 from data_prep.label_statistics import LabelStatistics
+from data_prep.licences import describe_licences
+from data_prep.provenance import read_summary_origin
 from data_prep.relabel import build_relabel, hash_ego_motion
 from data_prep.segment_table import SegmentTable, open_segments
 from driving.errors import DrivingError
@@ -24,7 +27,12 @@ from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, write_
 from driving.lineage import write_commands
 from driving.options import describe_options, format_command, parse_options
 
-FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
+
+PURPOSE = (
+    "One second of front video in, the motion of the next second out, as (velocity, curvature) pairs; in chat form. "
+    "Read it with `datasets.load_from_disk`."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,11 +59,12 @@ def run(options: DatasetOptions) -> dict[str, Any]:
         if output.is_complete:
             summary = output.manifest["summary"]
             return {**summary, "lines": [f"{options.output_dir} is already complete: {_format_counts(summary)}"]}
-        summary = write_dataset(options, dataset)
+        summary = write_dataset(options, dataset, output.plan)
         command = format_command("prepare_huggingface_dataset.py", options, ("overwrite_output",))
         write_commands(options.output_dir, segments.folder, command)
         examples = [f"{side}_examples.json" for side in summary["splits"]]
-        output.finish(summary, [*summary["splits"], *examples, "dataset.json", "dataset_dict.json", LEDGER_NAME])
+        papers = ["dataset.json", "dataset_dict.json", CARD_NAME, LEDGER_NAME]
+        output.finish(summary, [*summary["splits"], *examples, *papers])
     warnings = [f"WARNING: {warning}" for warning in summary["warnings"]]
     return {**summary, "lines": [*warnings, _format_counts(summary)]}
 
@@ -76,8 +85,8 @@ def plan_output(options: DatasetOptions, segments: SegmentTable) -> dict[str, An
     }
 
 
-def write_dataset(options: DatasetOptions, dataset: DatasetPlan) -> dict[str, Any]:
-    """Write splits, previews, ledger and dataset.json, in that order.
+def write_dataset(options: DatasetOptions, dataset: DatasetPlan, plan: dict[str, Any]) -> dict[str, Any]:
+    """Write splits, previews, ledger, dataset.json and the data card, in that order.
 
     Returns:
         The summary that the manifest keeps.
@@ -106,7 +115,10 @@ def write_dataset(options: DatasetOptions, dataset: DatasetPlan) -> dict[str, An
         if not count:
             raise DrivingError(f"no row of {side} could be used; see {options.output_dir / LEDGER_NAME}")
     warnings = list_warnings(options, dataset, statistics)
-    write_json(options.output_dir / "dataset.json", describe_dataset(options, dataset, counts, statistics, warnings))
+    facts = describe_dataset(options, dataset, counts, statistics, warnings)
+    write_json(options.output_dir / "dataset.json", facts)
+    plans = {"prepare_video_segments.py": dataset.segments.read_plan(), "prepare_huggingface_dataset.py": plan}
+    write_card(options.output_dir, "Driving clips with their motion", PURPOSE, facts, plans)
     write_dataset_dict(options.output_dir, list(counts))
     return {
         "splits": counts,
@@ -156,6 +168,7 @@ def describe_dataset(
         "future_interval_s": options.duration / dataset.num_frames,
         "frame_sizes": dataset.frame_sizes,
         "sources": dataset.sources,
+        "licence": describe_licences(dataset.origins),
         "synthetic": dataset.is_synthetic,
         "one_recording": dataset.split.is_one_recording,
         "num_recordings": dataset.num_recordings,
@@ -173,6 +186,7 @@ def describe_dataset(
         },
         "warnings": warnings,
         "provenance": {
+            "origin": read_summary_origin(dataset.segments.folder),
             "segments_sha256": dataset.segments.sha256(),
             "segments_rows": dataset.segments.num_rows,
             "segments_plan": dataset.segments.read_plan(),

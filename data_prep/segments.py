@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.provenance import read_origin
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
@@ -165,7 +166,8 @@ def _write_output(
     index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json")]
     command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
     write_commands(options.output_dir, options.input_dir, command)
-    output.finish({"counts": counts, "inputs": hash_inputs(fingerprints)}, [VIDEO_FOLDER, *index, LEDGER_NAME])
+    summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}
+    output.finish(summary, [VIDEO_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)
 

@@ -3,6 +3,7 @@
     qwen_video_dataset/{train,val,test} ──▶ {train,val,test}.json   one record a line
                                         ──▶ truth.parquet           numbers by id, all splits
                                         ──▶ dataset.json            copied
+                                        ──▶ README.md               the data card
 
 Everything is streamed: no split is ever in memory. Segments that point into a recording (`--cut index`) go to
 `{train,val,test}.index.json`, since other readers ignore `video_start` and `video_end`.
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.data_card import CARD_NAME, write_card
 from driving.errors import DrivingError
-from driving.ledger import MANIFEST_NAME, PAPERS, check_whole, claim_output, dump_json, write_atomically
+from driving.ledger import MANIFEST_NAME, PAPERS, check_whole, claim_output, dump_json, read_manifest, write_atomically
 from driving.lineage import write_commands
 from driving.options import format_command, option, parse_options
 from driving.records import check_record, conversations_from_messages
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
-FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
 BATCH_ROWS = 1_000
 TRUTH_NAME = "truth.parquet"
 DATASET_NAME = "dataset.json"
@@ -37,6 +39,10 @@ TRUTH_COLUMNS = (
     "clip_uuid", "start_second", "targets", "observed", "future_pose", "source", "country", "hour", "platform",
     "camera",
 )  # fmt: skip
+PURPOSE = (
+    "One second of front video in, the motion of the next second out, as (velocity, curvature) pairs. "
+    "`{train,val,test}.json` hold the conversations, `truth.parquet` the numbers by id."
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,11 @@ def run(options: ConvertOptions) -> dict[str, Any]:
         if output.is_complete:
             summary = output.manifest["summary"]
             return {**summary, "message": f"{options.output_dir} is already complete: {_format_counts(summary)}"}
-        summary = write_training_files(options)
+        summary = write_training_files(options, output.plan)
         command = format_command("convert_to_training_format.py", options, ("overwrite_output",))
         write_commands(options.output_dir, options.dataset_dir, command)
         names = [path.name for path in options.output_dir.glob("*.json")]
-        output.finish(summary, sorted({*names, TRUTH_NAME} - {*PAPERS}))
+        output.finish(summary, sorted({*names, TRUTH_NAME, CARD_NAME} - {*PAPERS}))
     return {**summary, "message": f"{_format_counts(summary)} written to {options.output_dir}"}
 
 
@@ -105,8 +111,8 @@ def plan_output(options: ConvertOptions) -> dict[str, Any]:
     }
 
 
-def write_training_files(options: ConvertOptions) -> dict[str, Any]:
-    """Write the JSON of every split, the truth, then dataset.json."""
+def write_training_files(options: ConvertOptions, plan: dict[str, Any]) -> dict[str, Any]:
+    """Write the JSON of every split, the truth, then dataset.json and the data card."""
     from datasets import load_from_disk
     from tqdm import tqdm
 
@@ -124,6 +130,12 @@ def write_training_files(options: ConvertOptions) -> dict[str, Any]:
         write_atomically(options.output_dir / DATASET_NAME) as target,
     ):
         shutil.copyfileobj(source, target)
+    plans = {
+        "prepare_video_segments.py": facts.get("provenance", {}).get("segments_plan", {}),
+        "prepare_huggingface_dataset.py": read_manifest(options.dataset_dir)["plan"],
+        "convert_to_training_format.py": plan,
+    }
+    write_card(options.output_dir, "Driving conversations", PURPOSE, facts, plans)
     return {"splits": counts}
 
 

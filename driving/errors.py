@@ -33,6 +33,10 @@ class LedgerError(DrivingError):
     """An output folder is foreign, locked, or made from another plan; or too many samples were bad."""
 
 
+class LicenceError(DrivingError):
+    """Data would be passed on that its licence keeps with whoever accepted it."""
+
+
 class MotionError(DrivingError):
     """Ego motion is missing, broken, or does not cover the window asked for."""
 
