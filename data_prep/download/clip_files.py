@@ -88,6 +88,8 @@ class ChunkArchive:
                 shutil.copyfileobj(member, handle, READ_BYTES)
             records.add(part.targets[name], _describe_crc(archive, name))
 
+        for name in names:
+            records.announce(part.targets[name])
         archive.fetch(names, write, on_bytes)
 
 

@@ -1,6 +1,7 @@
 """Which files of an output folder were fetched and found whole, so that a second run need not read them again.
 
-.download/fetched.jsonl    {"path", "size", "mtime_ns", "digest"}, one line a file, later lines win; only ever appended
+.download/fetched.jsonl    {"path", "size", "mtime_ns", "digest"}, later lines win; only ever appended
+                           size -1: announced, not here yet
 """
 
 from __future__ import annotations
@@ -42,12 +43,19 @@ class Records:
             return False
         return (found.st_size, found.st_mtime_ns) == known[:2]
 
+    def announce(self, path: str) -> None:
+        """Write down that a file will be ours, so that a kill right after it appears leaves no stranger behind."""
+        self._append(path, -1, 0, "")
+
     def add(self, path: str, digest: str) -> None:
         """Write down that a file is whole now."""
         found = (self.root / path).stat()
-        row = {"path": path, "size": found.st_size, "mtime_ns": found.st_mtime_ns, "digest": digest}
+        self._append(path, found.st_size, found.st_mtime_ns, digest)
+
+    def _append(self, path: str, size: int, mtime_ns: int, digest: str) -> None:
+        row = {"path": path, "size": size, "mtime_ns": mtime_ns, "digest": digest}
         with self.lock:
-            self.known[path] = (found.st_size, found.st_mtime_ns, digest)
+            self.known[path] = (size, mtime_ns, digest)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(("\n" if self._is_torn() else "") + dump_json(row) + "\n")

@@ -110,8 +110,12 @@ def _format_end(num_fetched: int, num_here: int, root: Path) -> str:
 
 def _describe(choice: Choice) -> str:
     if choice.clips:
-        return f"{sum(map(len, choice.clips.values())):,} clips of {len(choice.clips):,} chunks"
-    return f"{len(choice.chunks):,} whole chunks"
+        return f"{_count(sum(map(len, choice.clips.values())), 'single clip')} of {_count(len(choice.clips), 'chunk')}"
+    return _count(len(choice.chunks), "whole chunk")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
 def _read_commit(root: Path, repo_id: str) -> str:

@@ -22,6 +22,7 @@ from downloading import (
 from data_prep.download import remote_zip
 from data_prep.download.options import DownloadOptions
 from data_prep.download.patience import FetchError
+from data_prep.download.records import Records
 from data_prep.download.run import run
 from data_prep.sources.physical_ai import PhysicalAI
 from driving.errors import DrivingError, SourceError
@@ -249,6 +250,24 @@ def test_single_clips_give_way_to_the_whole_chunk(hub, root):
     fetch(root, 0, 1)
     assert hash_files(root) == hash_files(hub.root)
     assert len(list_ready(root)) == 4 and not (root / "camera_chunk_0000").exists()
+
+
+def test_a_clip_whose_run_was_killed_right_after_it_appeared_is_known_as_ours(hub, root, monkeypatch):
+    add = Records.add
+
+    def die(self, path, digest):
+        if path.startswith("ego_motion"):
+            raise KeyboardInterrupt
+        add(self, path, digest)
+
+    fetch(root, 1, clips=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "add", die)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(root, 0, clips=1)
+    assert [path.suffix for path in root.glob("ego_motion_chunk_0000/*")] == [".parquet"]
+    fetch(root, 0)
+    assert len(list_ready(root)) == 3
 
 
 def test_of_one_chunk_whole_and_of_another_one_clip(hub, root):
