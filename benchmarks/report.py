@@ -97,8 +97,8 @@ def measure(folder: Path, num_clips: int, rows_a_clip: int, rounds: int, num_res
     Raises:
         RuntimeError: There is no browser.
     """
-    from evaluation.compare_runs import CompareOptions
-    from evaluation.compare_runs import run as compare
+    from evaluation.comparing.tool import CompareOptions
+    from evaluation.comparing.tool import run as compare
 
     browser = describe_browser()
     write_dataset(folder / "data", num_clips, rows_a_clip)
@@ -191,7 +191,7 @@ def evaluate(folder: Path, name: str, seed: int, num_resamples: int) -> Path:
 
 def read_targets(path: Path, num_rows: int) -> dict[str, np.ndarray]:
     """The true answers of the test rows, (NUM_SAMPLES, 2) each."""
-    from evaluation.truth import read_truth
+    from evaluation.scoring.truth import read_truth
 
     truth = read_truth(path, 1.0).rows([f"row{row}" for row in range(num_rows)])
     pairs = np.stack([truth.velocity_mps, truth.curvature_per_m], axis=-1)

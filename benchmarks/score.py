@@ -105,11 +105,11 @@ def score_once(folder: Path, num_resamples: int) -> dict[str, float]:
     """Seconds of each part, of the whole, and of all threads."""
     from driving.answer_format import AnswerFormat
     from driving.ledger import write_json
-    from evaluation.answers import read_answers
-    from evaluation.measure import build_baselines, measure
     from evaluation.outputs import read_predictions
-    from evaluation.tracks import build_fallback
-    from evaluation.truth import read_truth
+    from evaluation.scoring.answers import read_answers
+    from evaluation.scoring.measure import build_baselines, measure
+    from evaluation.scoring.tracks import build_fallback
+    from evaluation.scoring.truth import read_truth
 
     answer_format = AnswerFormat(num_pairs=NUM_SAMPLES)
     clock = [time.perf_counter()]

@@ -22,9 +22,9 @@ from driving.errors import DrivingError
 from driving.ledger import MAX_BAD_FRACTION, claim_output
 from driving.option_values import number, parse_count, parse_share, whole_number
 from driving.options import option, parse_options
-from evaluation.engine import Engine
-from evaluation.skill import GATE_FAILED, check_gate, judge_gate, parse_gate
-from evaluation.workers import parse_devices
+from evaluation.asking.engine import Engine
+from evaluation.asking.workers import parse_devices
+from evaluation.scoring.skill import GATE_FAILED, check_gate, judge_gate, parse_gate
 
 if TYPE_CHECKING:
     from evaluation.planning import Run
@@ -145,9 +145,9 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     Raises:
         DrivingError: Something the user can mend; see the message.
     """
+    from evaluation.asking.predict import plan_batches, read_parts
     from evaluation.outputs import finish_run, has_answers, read_metrics, summarise_run, write_predictions
     from evaluation.planning import plan_run
-    from evaluation.predict import plan_batches, read_parts
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     check_gate(options.require_beat, planned.truth)
@@ -173,8 +173,8 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
 
 def ask_all(planned: Run, options: EvaluateOptions, folder: Path, build_engine: EngineFactory) -> dict[str, Any]:
     """Write the parts that are missing, in this process or in one a device; returns the facts for run.json."""
-    from evaluation.predict import plan_batches, predict, read_speed
-    from evaluation.workers import list_devices, predict_on
+    from evaluation.asking.predict import plan_batches, predict, read_speed
+    from evaluation.asking.workers import list_devices, predict_on
 
     devices = list_devices(options.devices)
     if len(devices) > 1:
@@ -195,11 +195,11 @@ def describe_machine(options: EvaluateOptions) -> str:
     """
     # Before torch is imported: two processes that share the cores wait for each other by sleeping, 40 times faster.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from evaluation.engine import describe_device
-    from evaluation.workers import list_devices
+    from evaluation.asking.engine import describe_device
+    from evaluation.asking.workers import list_devices
 
     if options.server:
-        from evaluation.served_engine import check_served
+        from evaluation.serving.engine import check_served
 
         check_served(options)
         return f"server {options.server}"
@@ -216,14 +216,14 @@ def choose_loader(options: EvaluateOptions) -> EngineFactory:
     """Weights on this machine, or a server."""
     if not options.server:
         return load_model
-    from evaluation.served_engine import load_served
+    from evaluation.serving.engine import load_served
 
     return load_served
 
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
-    from evaluation.engine import choose_device, load_engine
+    from evaluation.asking.engine import choose_device, load_engine
     from qwenvl.data.preview import find_prompt_change
     from qwenvl.train.generation import choose_max_new_tokens
 

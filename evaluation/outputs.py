@@ -31,18 +31,18 @@ from driving.ledger import (
     write_ledger,
 )
 from driving.options import describe_options
-from evaluation.answers import Answers, judge_predictions, parse_text
-from evaluation.asking import PLAIN, Prediction
-from evaluation.decoding import measure_decodings, measure_speed
+from evaluation.asking.predict import PARTS_NAME
+from evaluation.asking.predictions import PLAIN, Prediction
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
-from evaluation.measure import ControlAnswers, Measured, build_baselines, measure
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
-from evaluation.predict import PARTS_NAME
-from evaluation.row_scores import ROW_SCORES_NAME, write_row_scores
-from evaluation.skill import judge_gate
-from evaluation.statistics import Bootstrap
-from evaluation.tracks import SPOKEN, build_control_fallback, build_fallback
-from evaluation.truth import Truth
+from evaluation.scoring.answers import Answers, judge_predictions, parse_text
+from evaluation.scoring.decoding import measure_decodings, measure_speed
+from evaluation.scoring.measure import ControlAnswers, Measured, build_baselines, measure
+from evaluation.scoring.row_scores import ROW_SCORES_NAME, write_row_scores
+from evaluation.scoring.skill import judge_gate
+from evaluation.scoring.statistics import Bootstrap
+from evaluation.scoring.tracks import SPOKEN, build_control_fallback, build_fallback
+from evaluation.scoring.truth import Truth
 
 if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions

@@ -13,10 +13,10 @@ from driving.ego_history import check_track, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.records import check_record, record_name
 from driving.row_choice import choose_evenly
-from evaluation.asking import Job
+from evaluation.asking.controls import alter_records, parse_controls, plan_donors
+from evaluation.asking.predictions import Job
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
-from evaluation.controls import alter_records, parse_controls, plan_donors
-from evaluation.truth import TRUTH_NAME, Truth, TruthTable, read_truth
+from evaluation.scoring.truth import TRUTH_NAME, Truth, TruthTable, read_truth
 from qwenvl.train.sampling import Sampling
 
 if TYPE_CHECKING:

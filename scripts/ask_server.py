@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Door: ask a served model about a clip. The work is in evaluation.ask_server."""
+"""Door: ask a served model about a clip. The work is in evaluation.serving.ask."""
 
 import sys
 
 from driving.errors import run_main
-from evaluation.ask_server import main
+from evaluation.serving.ask import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

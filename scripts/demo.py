@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Door: a small web page to try a model on clips. The work is in evaluation.demo."""
+"""Door: a small web page to try a model on clips. The work is in evaluation.demo.tool."""
 
 import sys
 
 from driving.errors import run_main
-from evaluation.demo import main
+from evaluation.demo.tool import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

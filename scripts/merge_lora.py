@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Door: put a LoRA adapter into its base model. The work is in evaluation.merge."""
+"""Door: put a LoRA adapter into its base model. The work is in evaluation.serving.merge."""
 
 import sys
 
 from driving.errors import run_main
-from evaluation.merge import main
+from evaluation.serving.merge import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

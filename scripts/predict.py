@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Door: ask a trained model about any video, and draw what it predicts. The work is in evaluation.predict_video."""
+"""Door: ask a trained model about any video, and draw what it predicts. The work is in evaluation.video.tool."""
 
 import sys
 
 from driving.errors import run_main
-from evaluation.predict_video import main
+from evaluation.video.tool import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

@@ -10,9 +10,7 @@ import numpy as np
 from driving.errors import DrivingError
 from driving.ledger import write_text
 from driving.records import record_name
-from evaluation.answers import Answers
-from evaluation.asking import Prediction
-from evaluation.measure import Measured
+from evaluation.asking.predictions import Prediction
 from evaluation.planning import Run
 from evaluation.report.baselines import render_baselines
 from evaluation.report.claims import render_grounding
@@ -26,8 +24,10 @@ from evaluation.report.page import render_page, render_section
 from evaluation.report.papers import render_data, render_method
 from evaluation.report.sections import render_header, render_metrics, render_tiles
 from evaluation.report.strata import render_strata
-from evaluation.tracks import SPOKEN
-from evaluation.truth import Truth
+from evaluation.scoring.answers import Answers
+from evaluation.scoring.measure import Measured
+from evaluation.scoring.tracks import SPOKEN
+from evaluation.scoring.truth import Truth
 
 
 def write_report(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from html import escape
 
 from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
-from evaluation.baselines import FLOORS
 from evaluation.report.names import NAMES, SHORT, SHOWN, Metrics, bar_of
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
-from evaluation.score import METRICS
+from evaluation.scoring.baselines import FLOORS
+from evaluation.scoring.score import METRICS
 
 SKILLS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m")
 _SEEN = {

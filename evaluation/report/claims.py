@@ -9,8 +9,8 @@ from driving.answer_format import VIDEO_ONLY
 from evaluation.report.names import SHORT, SHOWN, bar_of
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
-from evaluation.score import METRICS
-from evaluation.tracks import SPOKEN
+from evaluation.scoring.score import METRICS
+from evaluation.scoring.tracks import SPOKEN
 
 Metrics = dict[str, Any]
 

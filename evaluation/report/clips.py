@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.report.examples import rank_clips
 from evaluation.report.page import format_number, render_table
-from evaluation.score import Columns
+from evaluation.scoring.score import Columns
 
 MAX_CLIPS = 2000
 SHOWN = {"velocity_mae_mps": 2, "curvature_mae_per_m": 4, "fde_m": 2}

@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import Series, line_chart
-from evaluation.score import METRICS
+from evaluation.scoring.score import METRICS
 
 Metrics = dict[str, Any]
 RATES = {

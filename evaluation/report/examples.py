@@ -17,13 +17,13 @@ import numpy as np
 from driving.camera import CameraModel, parse_camera
 from driving.errors import DrivingError
 from driving.trajectory import integrate_batch
-from evaluation.answers import Answers
-from evaluation.asking import Prediction
-from evaluation.baselines import Motion
+from evaluation.asking.predictions import Prediction
 from evaluation.report.page import format_number, render_figure, show_text
 from evaluation.report.svg import Series, line_chart, path_chart
-from evaluation.score import Columns
-from evaluation.truth import Truth
+from evaluation.scoring.answers import Answers
+from evaluation.scoring.baselines import Motion
+from evaluation.scoring.score import Columns
+from evaluation.scoring.truth import Truth
 
 ReadFrames = Callable[[str], np.ndarray]  # row id -> (T, H, W, 3) uint8
 NUM_SHOWN = 3  # clips at either end
@@ -151,7 +151,7 @@ def read_camera(text: str | None) -> CameraModel | None:
 
 def draw_second_ahead(frame: np.ndarray, camera: CameraModel | None, paths: dict[str, np.ndarray]) -> np.ndarray:
     """(H, W, 3) uint8 -> the frame at LARGE_PX with the recorded path on it, and the predicted one on top."""
-    from evaluation.overlay import PREDICTED, RECORDED, DrawnPath, draw_path
+    from evaluation.video.overlay import PREDICTED, RECORDED, DrawnPath, draw_path
 
     drawn = [
         DrawnPath(paths[name], colour, name)

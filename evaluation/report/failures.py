@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.answers import Answers
-from evaluation.asking import Prediction
+from evaluation.asking.predictions import Prediction
 from evaluation.report.page import format_number, render_section, render_table, show_text
+from evaluation.scoring.answers import Answers
 
 MAX_FAILURES = 12
 MAX_FAILURE_CHARS = 400

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from driving.metrics import moving_weight
-from evaluation.answers import Answers
 from evaluation.report.page import format_number, render_figure, render_section
 from evaluation.report.svg import NARROW, Series, line_chart, scatter_chart
-from evaluation.truth import Truth
+from evaluation.scoring.answers import Answers
+from evaluation.scoring.truth import Truth
 
 MAX_DOTS = 2000
 MAX_LINE_POINTS = 400

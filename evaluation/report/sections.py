@@ -8,8 +8,8 @@ from typing import Any
 from driving.answer_format import VIDEO_ONLY
 from evaluation.report.names import NAMES, Metrics
 from evaluation.report.page import format_estimate, format_number, render_section, render_table
-from evaluation.score import METRICS
-from evaluation.tracks import SPOKEN
+from evaluation.scoring.score import METRICS
+from evaluation.scoring.tracks import SPOKEN
 
 
 def render_header(metrics: Metrics) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from evaluation.report.names import SHORT, SHOWN, Metrics, bar_of
 from evaluation.report.page import format_number, render_figure, render_section, render_table
 from evaluation.report.svg import NARROW, bar_chart
-from evaluation.score import METRICS
-from evaluation.tracks import SPOKEN
+from evaluation.scoring.score import METRICS
+from evaluation.scoring.tracks import SPOKEN
 
 TITLES = {
     "speed": "By speed",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.comparison import COMPARED, HEADLINES, NUM_CHANGED
+from evaluation.comparing.comparison import COMPARED, HEADLINES, NUM_CHANGED
 from evaluation.report.forest import forest_chart
 from evaluation.report.page import (
     format_estimate,

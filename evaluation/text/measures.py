@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.statistics import Bootstrap
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
 
 if TYPE_CHECKING:
-    from evaluation.statistics import Bootstrap
+    from evaluation.scoring.statistics import Bootstrap
     from evaluation.text.rows import TextRow
     from evaluation.text.task_scores import Task
 
@@ -125,7 +125,7 @@ def score_rows(
     """All that the file says of rows; JSON values. The seam for other systems: no files, no options."""
     import numpy as np
 
-    from evaluation.statistics import Bootstrap
+    from evaluation.scoring.statistics import Bootstrap
     from evaluation.text.measures import estimate_all
 
     bootstrap = Bootstrap([row.group for row in rows], num_resamples, seed)

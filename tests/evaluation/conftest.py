@@ -15,7 +15,7 @@ from driving.answer_format import AnswerFormat, format_answer
 from driving.ego_history import build_question
 from driving.errors import VideoError
 from driving.trajectory import Trajectory
-from evaluation.truth import Truth
+from evaluation.scoring.truth import Truth
 from qwenvl.train.generation import Generated
 
 NUM_SAMPLES = 10  # one second at 10 Hz

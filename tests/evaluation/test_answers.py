@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat
-from evaluation.answers import channel_columns, read_answers
+from evaluation.scoring.answers import channel_columns, read_answers
 
 FORMAT = AnswerFormat(num_pairs=2, fps=4.0)
 FALLBACK = (np.array([[7.0] * 4]), np.array([[0.5] * 4]))

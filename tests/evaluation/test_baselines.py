@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat
-from evaluation.baselines import (
+from evaluation.scoring.baselines import (
     clip_mean,
     constant_acceleration_and_curvature,
     constant_velocity,
@@ -17,13 +17,13 @@ from evaluation.baselines import (
     train_mean,
     train_median,
 )
-from evaluation.train_labels import TrainLabels
+from evaluation.scoring.train_labels import TrainLabels
 
 DT = 0.1
 
 
 def test_the_median_of_very_many_rows_is_of_a_bounded_number_evenly_chosen(monkeypatch):
-    monkeypatch.setattr("evaluation.train_labels.MAX_MEDIAN_ROWS", 4)
+    monkeypatch.setattr("evaluation.scoring.train_labels.MAX_MEDIAN_ROWS", 4)
     rows = np.arange(10.0)[:, None, None] * np.ones((1, 1, 2))  # row i says (i, i)
     labels = TrainLabels.from_batches([rows[:4], rows[4:5], rows[5:]], 10)
     assert labels.mean.tolist() == [[4.5, 4.5]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.statistics import Bootstrap
 
 
 def test_the_value_is_the_plain_mean_over_rows():
@@ -107,5 +107,5 @@ def test_the_standard_error_is_that_of_independent_clips():
 def test_draws_too_many_to_keep_are_made_again_and_are_the_same(monkeypatch):
     values = np.random.default_rng(11).normal(size=50)
     kept = Bootstrap([str(i) for i in range(50)], 300).mean(values)
-    monkeypatch.setattr("evaluation.statistics._MAX_KEPT", 10)
+    monkeypatch.setattr("evaluation.scoring.statistics._MAX_KEPT", 10)
     assert Bootstrap([str(i) for i in range(50)], 300).mean(values) == kept

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from driving.errors import DrivingError
-from evaluation.compare_runs import CompareOptions, main, run
+from evaluation.comparing.tool import CompareOptions, main, run
 from evaluation.evaluate import EvaluateOptions
 from evaluation.evaluate import run as evaluate
 

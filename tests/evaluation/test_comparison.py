@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from driving.errors import DrivingError
-from evaluation.comparison import COMPARED, compare, pair_rows
-from evaluation.row_scores import RowScores
+from evaluation.comparing.comparison import COMPARED, compare, pair_rows
+from evaluation.scoring.row_scores import RowScores
 
 
 def build_rows(ade, groups=None, ids=None, **columns) -> RowScores:

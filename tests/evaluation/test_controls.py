@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.errors import DrivingError
-from evaluation.controls import alter_frames, parse_controls, plan_donors
+from evaluation.asking.controls import alter_frames, parse_controls, plan_donors
 
 FRAMES = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
 

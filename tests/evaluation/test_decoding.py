@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from evaluation.decoding import measure_speed
 from evaluation.evaluate import EvaluateOptions, run
+from evaluation.scoring.decoding import measure_speed
 
 
 @pytest.fixture

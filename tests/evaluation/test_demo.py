@@ -11,9 +11,9 @@ from browser import CHROMIUM, Browser
 
 from driving.camera import build_pinhole, format_camera
 from driving.errors import DrivingError, VideoError
-from evaluation import demo as tool
-from evaluation.demo_charts import draw_answer, render_charts
-from evaluation.demo_model import Demo
+from evaluation.demo import tool
+from evaluation.demo.charts import draw_answer, render_charts
+from evaluation.demo.model import Demo
 from evaluation.report.svg import HEIGHT
 from qwenvl.data.frame_cache import Clip
 from qwenvl.data.preprocessing import Preprocessing
@@ -129,7 +129,7 @@ def test_a_camera_of_the_truth_is_used(page, monkeypatch):
     camera = build_pinhole((64, 96), (80.0, 80.0), (48.0, 32.0), (0.0, 0.0, 1.5))
     demo.truth.facts[0]["camera"] = format_camera(camera)
     seen = []
-    monkeypatch.setattr("evaluation.demo_charts.draw_path", lambda frame, camera, paths: seen.append(camera) or frame)
+    monkeypatch.setattr("evaluation.demo.charts.draw_path", lambda frame, camera, paths: seen.append(camera) or frame)
     demo.ask_row("row0")
     demo.ask_row("row1")
     assert seen == [camera, None]
@@ -162,7 +162,7 @@ def served(page, port):
     pytest.importorskip("gradio")
     import gradio
 
-    from evaluation.demo_page import serve_page
+    from evaluation.demo.page import serve_page
 
     def open_page(text: str = ANSWER):
         demo = page(text)
@@ -187,7 +187,7 @@ def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, capsys):
 
 
 def test_another_clip_does_not_keep_the_answer_of_the_last_one(page):
-    from evaluation.demo_page import show_unasked
+    from evaluation.demo.page import show_unasked
 
     video, *answer = show_unasked(page(), "row1")
     assert video.endswith(".mp4") and answer == [None, "", "", ""]
@@ -195,7 +195,7 @@ def test_another_clip_does_not_keep_the_answer_of_the_last_one(page):
 
 def test_a_port_that_is_taken_is_one_line(page, port):
     pytest.importorskip("gradio")
-    from evaluation.demo_page import serve_page
+    from evaluation.demo.page import serve_page
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))

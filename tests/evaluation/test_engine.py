@@ -76,7 +76,7 @@ def drawn_dataset(small_dataset):
 
 @pytest.fixture
 def engine(tiny_model, drawn_dataset):
-    from evaluation.engine import load_engine
+    from evaluation.asking.engine import load_engine
 
     facts = {"fps": 10.0}
     loaded = load_engine(str(tiny_model), "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset=facts)
@@ -140,7 +140,7 @@ def test_a_real_model_goes_through_to_the_report(tiny_model, drawn_dataset, tmp_
 def test_a_gpu_that_is_not_there_is_said():
     import torch
 
-    from evaluation.engine import choose_device
+    from evaluation.asking.engine import choose_device
 
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
@@ -255,7 +255,7 @@ def test_a_real_model_is_asked_in_every_way_and_scored(tiny_model, drawn_dataset
 def test_every_family_answers_in_every_way_also_behind_an_adapter(model_type, drawn_dataset, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    from evaluation.engine import load_engine
+    from evaluation.asking.engine import load_engine
     from qwenvl.tiny_model import TinyModelOptions, make_tiny_model
 
     sizes = {"hidden": 32, "layers": 3, "heads": 2, "kv_heads": 1, "intermediate": 64}

@@ -72,7 +72,7 @@ def test_other_facts_about_the_data_are_another_run(evaluate, small_dataset):
 @pytest.mark.needs_torch
 def test_the_machine_is_told_by_kind_and_number_format():
     pytest.importorskip("torch")
-    from evaluation.engine import describe_device
+    from evaluation.asking.engine import describe_device
 
     assert describe_device("cpu") == "cpu float32"
 

@@ -9,8 +9,8 @@ import pytest
 
 from driving.answer_format import AnswerFormat
 from driving.trajectory import integrate_batch
-from evaluation.baselines import DESCRIPTIONS, FLOORS, KNOWS, constant_acceleration, ctra, predict_baselines
-from evaluation.fitted import (
+from evaluation.scoring.baselines import DESCRIPTIONS, FLOORS, KNOWS, constant_acceleration, ctra, predict_baselines
+from evaluation.scoring.fitted import (
     MIN_FIT_ROWS,
     RIDGE_SHARE,
     _differentiate,
@@ -20,7 +20,7 @@ from evaluation.fitted import (
     predict_fitted,
     predict_speed_bins,
 )
-from evaluation.train_labels import TrainLabels, TrainMotion
+from evaluation.scoring.train_labels import TrainLabels, TrainMotion
 
 DT = 0.1
 RNG = np.random.default_rng(11)

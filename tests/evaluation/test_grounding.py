@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.grounding import check_grounding, flip_column, turning_rows
+from evaluation.scoring.grounding import check_grounding, flip_column, turning_rows
 
 
 def hold(values):

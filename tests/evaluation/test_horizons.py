@@ -12,12 +12,12 @@ import pytest
 
 from driving.answer_format import AnswerFormat, format_answer
 from driving.trajectory import Trajectory
-from evaluation.answers import read_answers
-from evaluation.baselines import predict_baselines
-from evaluation.horizons import find_horizons, measure_horizons
-from evaluation.measure import measure
-from evaluation.statistics import Bootstrap
-from evaluation.truth import read_truth
+from evaluation.scoring.answers import read_answers
+from evaluation.scoring.baselines import predict_baselines
+from evaluation.scoring.horizons import find_horizons, measure_horizons
+from evaluation.scoring.measure import measure
+from evaluation.scoring.statistics import Bootstrap
+from evaluation.scoring.truth import read_truth
 
 
 def test_one_second_at_thirty_a_second_reaches_two_horizons():
@@ -85,7 +85,7 @@ def test_metrics_hold_every_promised_part_as_strict_json(drive):
     truth = drive([(10, 0.0), (8, 0.01), (0, 0.0)])
     truth = dataclasses.replace(truth, facts=[{"country": "Italy", "hour": 23}, {"hour": 8}, {}])
     answer_format = AnswerFormat(num_pairs=10, fps=10.0)
-    from evaluation.train_labels import TrainLabels
+    from evaluation.scoring.train_labels import TrainLabels
 
     baselines = predict_baselines(truth, TrainLabels(np.ones((10, 2)), np.ones((10, 2)), 1), answer_format)
     answers = read_answers(["no"] * 3, [False] * 3, [1] * 3, answer_format, baselines["train_mean"])

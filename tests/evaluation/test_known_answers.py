@@ -13,10 +13,10 @@ import pytest
 
 from driving.answer_format import AnswerFormat, format_answer
 from driving.trajectory import Trajectory
-from evaluation.answers import read_answers
-from evaluation.baselines import label_floor
-from evaluation.score import score_rows
-from evaluation.truth import Truth
+from evaluation.scoring.answers import read_answers
+from evaluation.scoring.baselines import label_floor
+from evaluation.scoring.score import score_rows
+from evaluation.scoring.truth import Truth
 
 T = 30
 DT = 1 / T

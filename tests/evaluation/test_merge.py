@@ -15,8 +15,8 @@ from adapters import ANSWER, make_adapter  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
-from evaluation import merge  # noqa: E402
-from evaluation.merge import MergeOptions, run  # noqa: E402
+from evaluation.serving import merge  # noqa: E402
+from evaluation.serving.merge import MergeOptions, run  # noqa: E402
 from qwenvl.train import merging  # noqa: E402
 from qwenvl.train.inference import load_for_inference  # noqa: E402
 from qwenvl.train.loading import load_model  # noqa: E402

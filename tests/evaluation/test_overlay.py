@@ -7,8 +7,8 @@ import pytest
 
 from driving.camera import build_pinhole
 from driving.trajectory import Trajectory, integrate
-from evaluation.birds_eye import choose_reach
-from evaluation.overlay import DrawnPath, describe_motion, draw_path, draw_readout, project_ribbon
+from evaluation.video.birds_eye import choose_reach
+from evaluation.video.overlay import DrawnPath, describe_motion, draw_path, draw_readout, project_ribbon
 
 HEIGHT, WIDTH = 240, 400
 CAMERA = build_pinhole((HEIGHT, WIDTH), (300.0, 300.0), (200.0, 80.0), (1.5, 0.0, 1.2))

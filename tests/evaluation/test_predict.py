@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from driving.records import record_name
-from evaluation.controls import plan_donors
-from evaluation.predict import Job, part_path, plan_batches, predict, read_parts
+from evaluation.asking.controls import plan_donors
+from evaluation.asking.predict import Job, part_path, plan_batches, predict, read_parts
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from driving.camera import build_pinhole, format_camera
 from driving.errors import DrivingError, VideoError
 from driving.recording import VideoAddress
 from driving.trajectory import Trajectory
-from evaluation.overlay_video import Shown, find_answer, move_to_now
-from evaluation.predict_video import PredictOptions, main, run
-from evaluation.video_seconds import Second, plan_seconds
+from evaluation.video.overlay_video import Shown, find_answer, move_to_now
+from evaluation.video.seconds import Second, plan_seconds
+from evaluation.video.tool import PredictOptions, main, run
 from qwenvl.data.dataset import read_clips
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train.generation import Generated

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs_torch
 def planned(monkeypatch):
     """A planned run whose model was trained on another prompt than is rendered now."""
     engine = SimpleNamespace(preprocessing=None, processor=None, describe=dict, max_new_tokens=0)
-    monkeypatch.setattr("evaluation.engine.load_engine", lambda *a, **k: engine)
+    monkeypatch.setattr("evaluation.asking.engine.load_engine", lambda *a, **k: engine)
     monkeypatch.setattr(
         "qwenvl.data.preview.find_prompt_change", lambda *a: "the prompt is not rendered as in training"
     )

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from benchmarks.browser import find_chromium, open_page
-from evaluation.compare_runs import CompareOptions
-from evaluation.compare_runs import run as compare
+from evaluation.comparing.tool import CompareOptions
+from evaluation.comparing.tool import run as compare
 from evaluation.evaluate import EvaluateOptions, run
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat
-from evaluation.samples import (
+from evaluation.scoring.samples import (
     Samples,
     crps,
     draw_blind,
@@ -15,8 +15,8 @@ from evaluation.samples import (
     read_samples,
     share_inside,
 )
-from evaluation.score import score_rows
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.score import score_rows
+from evaluation.scoring.statistics import Bootstrap
 from qwenvl.train.sampling import Sampling
 
 

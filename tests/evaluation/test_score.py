@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from driving.answer_format import AnswerFormat
-from evaluation.answers import read_answers
-from evaluation.score import (
+from evaluation.scoring.answers import read_answers
+from evaluation.scoring.score import (
     METRICS,
     ade_with_failures_at_p95,
     l2_protocols,
     score_rows,
     summarise,
 )
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.statistics import Bootstrap
 
 T = 10  # label samples in one second
 

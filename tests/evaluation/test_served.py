@@ -17,11 +17,12 @@ from PIL import Image  # noqa: E402
 from recorded_server import NAME, RecordedServer, completion  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
-from evaluation import ask_server, vllm_command  # noqa: E402
-from evaluation.ask_server import AskOptions  # noqa: E402
-from evaluation.served_prompt import DOUBLED, SPAN, describe_difference, plan_prompt, render_served  # noqa: E402
-from evaluation.served_request import build_body, shorten_body  # noqa: E402
-from evaluation.vllm_command import VllmOptions, find_obstacles, plan_serving  # noqa: E402
+from evaluation.serving import ask as ask_server  # noqa: E402
+from evaluation.serving import vllm_command  # noqa: E402
+from evaluation.serving.ask import AskOptions  # noqa: E402
+from evaluation.serving.prompt import DOUBLED, SPAN, describe_difference, plan_prompt, render_served  # noqa: E402
+from evaluation.serving.request import build_body, shorten_body  # noqa: E402
+from evaluation.serving.vllm_command import VllmOptions, find_obstacles, plan_serving  # noqa: E402
 from qwenvl.data.dataset import build_inputs, read_clips  # noqa: E402
 from qwenvl.data.frame_cache import Clip  # noqa: E402
 from qwenvl.data.preprocessing import Preprocessing  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_server import NAME, Recorded, RecordedServer, completion, error
 
-from evaluation.server import Server, ServerError, ask, choose_model
+from evaluation.serving.client import Server, ServerError, ask, choose_model
 
 BODY = {"model": NAME, "messages": [{"role": "user", "content": "Where?"}]}
 ANSWER = "[(12.3, -0.0042)]"
@@ -132,7 +132,7 @@ def test_a_long_complaint_is_cut(recorded):
 
 
 def test_an_endless_answer_is_not_read_to_its_end(recorded, monkeypatch):
-    monkeypatch.setattr("evaluation.server.MAX_REPLY_BYTES", 1 << 20)
+    monkeypatch.setattr("evaluation.serving.client.MAX_REPLY_BYTES", 1 << 20)
     recorded.play(completion("x" * (2 << 20)))
     with pytest.raises(ServerError, match="answered more than 1 MiB; that is no answer"):
         ask(Server(recorded.url), BODY)

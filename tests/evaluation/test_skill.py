@@ -10,8 +10,8 @@ import pytest
 
 from driving.errors import DrivingError
 from evaluation.evaluate import main
-from evaluation.skill import check_gate, choose_best, compare, judge_gate, parse_gate, win_rates
-from evaluation.statistics import DETECTABLE_ERRORS, Bootstrap
+from evaluation.scoring.skill import check_gate, choose_best, compare, judge_gate, parse_gate, win_rates
+from evaluation.scoring.statistics import DETECTABLE_ERRORS, Bootstrap
 
 NAN = float("nan")
 

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from evaluation.score import score_rows
-from evaluation.statistics import Bootstrap
-from evaluation.strata import (
+from evaluation.scoring.score import score_rows
+from evaluation.scoring.statistics import Bootstrap
+from evaluation.scoring.strata import (
     DAYLIGHT_BINS,
     EVENT_BINS,
     HOUR_BINS,
@@ -25,7 +25,7 @@ from evaluation.strata import (
     speed_bin,
     turn_bin,
 )
-from evaluation.strata_scores import measure_strata
+from evaluation.scoring.strata_scores import measure_strata
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_hour_has_its_bin_and_its_light(hour, bin_name, light):
 
 
 def test_named_bins_come_by_falling_count_and_rare_names_are_others(monkeypatch):
-    monkeypatch.setattr("evaluation.strata.MAX_NAMED_BINS", 2)
+    monkeypatch.setattr("evaluation.scoring.strata.MAX_NAMED_BINS", 2)
     names, bins = named_bin(["Italy", "Spain", None, "Italy", "", "", "Chile"])
     assert names == ("unknown", "Italy", "others")
     assert bins.tolist() == [1, 2, 0, 1, 0, 0, 2]

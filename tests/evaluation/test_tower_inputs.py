@@ -18,11 +18,11 @@ from data_prep.segment_options import SegmentOptions  # noqa: E402
 from data_prep.segments import run as cut_segments  # noqa: E402
 from driving.answer_format import AnswerFormat  # noqa: E402
 from driving.recording import VideoAddress  # noqa: E402
-from evaluation.engine import load_engine  # noqa: E402
-from evaluation.predict_video import PredictOptions  # noqa: E402
-from evaluation.predict_video import run as predict_video  # noqa: E402
-from evaluation.video_model import load_model  # noqa: E402
-from evaluation.video_seconds import build_records, plan_seconds  # noqa: E402
+from evaluation.asking.engine import load_engine  # noqa: E402
+from evaluation.video.model import load_model  # noqa: E402
+from evaluation.video.seconds import build_records, plan_seconds  # noqa: E402
+from evaluation.video.tool import PredictOptions  # noqa: E402
+from evaluation.video.tool import run as predict_video  # noqa: E402
 from qwenvl.data.collate import collate, to_step_inputs  # noqa: E402
 from qwenvl.data.dataset import DrivingDataset  # noqa: E402
 from qwenvl.data.prepared import PreparedCache  # noqa: E402

@@ -13,10 +13,10 @@ import pytest
 from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
 from driving.ego_history import find_prompt, read_history
 from driving.errors import DrivingError
-from evaluation.controls import parse_controls
+from evaluation.asking.controls import parse_controls
 from evaluation.evaluate import EvaluateOptions, run
-from evaluation.grounding import check_grounding
-from evaluation.tracks import FALLBACKS, GATES, build_fallback, read_told
+from evaluation.scoring.grounding import check_grounding
+from evaluation.scoring.tracks import FALLBACKS, GATES, build_fallback, read_told
 from qwenvl.train.generation import Generated
 
 TOLD = AnswerFormat(num_pairs=10, fps=10.0, history_pairs=10)

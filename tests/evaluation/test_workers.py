@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from driving.errors import DrivingError
-from evaluation import workers
+from evaluation.asking import workers
+from evaluation.asking.workers import list_devices, parse_devices
 from evaluation.evaluate import EvaluateOptions, run
-from evaluation.workers import list_devices, parse_devices
 from qwenvl.train.generation import Generated
 
 NUM_ROWS = 40

@@ -88,9 +88,9 @@ def test_the_spine_needs_the_standard_library_and_numpy_only():
         ("torch", ("qwen-vl-finetune/", "evaluation/", "systems/")),
         ("datasets", ("data_prep/", "systems/")),
         ("physical_ai_av", ("data_prep/download/",)),
-        ("peft", ("qwen-vl-finetune/qwenvl/train/", "evaluation/merge.py")),
+        ("peft", ("qwen-vl-finetune/qwenvl/train/", "evaluation/serving/merge.py")),
         ("deepspeed", ("qwen-vl-finetune/qwenvl/train/",)),
-        ("gradio", ("evaluation/demo_page.py",)),
+        ("gradio", ("evaluation/demo/page.py",)),
     ],
 )
 def test_a_heavy_library_has_one_owner(library, owners):

@@ -44,7 +44,7 @@ def measure_plain_loss(model_dir: Path, val_json: Path) -> float:
 
 def ask_plainly(model_dir: Path, val_json: Path) -> list[tuple[str, str, str, bool]]:
     """(id, true, generated, cut) of each row, asked alone by the engine of scripts/evaluate.py."""
-    from evaluation.engine import QwenEngine
+    from evaluation.asking.engine import QwenEngine
     from qwenvl.train.generation import choose_max_new_tokens
     from qwenvl.train.inference import load_for_inference
 

@@ -36,7 +36,7 @@ def write_lines(tmp_path: Path):
 @pytest.fixture()
 def value_of():
     """A measure -> its value over all rows, as the bootstrap computes it."""
-    from evaluation.statistics import Bootstrap
+    from evaluation.scoring.statistics import Bootstrap
 
     def value(measure) -> float | None:
         rows = [str(index) for index in range(len(measure.columns[0]))]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.errors import RecordError
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.statistics import Bootstrap
 from evaluation.text.captions import score_captions
 from evaluation.text.cider import score_cider_d
 

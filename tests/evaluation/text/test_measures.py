@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.statistics import Bootstrap
+from evaluation.scoring.statistics import Bootstrap
 from evaluation.text.measures import f1_of, kappa_of, macro_f1_of, mean_of, ratio_of
 
 TRUE = np.array([0, 1, 2, 2, 1, 0, 0, 1, 2, 1], dtype=float)

@@ -1,0 +1,1 @@
+"""A local web page: choose a clip, see the answer."""

@@ -1,0 +1,147 @@
+"""A small web page on this machine: choose a clip, see it, ask the model, see its answer, path and curves.
+
+    test.json, truth.parquet, model ──load_demo──▶ Demo ──serve_page──▶ http://127.0.0.1:7860
+
+Everything is local: the page listens on 127.0.0.1 and loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driving.errors import DrivingError
+from driving.option_values import whole_number
+from driving.options import option, parse_options
+from evaluation.evaluate import parse_auto_tokens, parse_device
+
+if TYPE_CHECKING:
+    from driving.answer_format import AnswerFormat
+    from evaluation.demo.model import Demo
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Serve a small web page on this machine, to try a model on held-out clips and on videos of your own.
+
+    Reads a model folder and, where it is there, a training JSON with truth.parquet beside it; writes nothing but
+    temporary files. It needs gradio: uv sync --extra demo. Running twice is safe.
+    """
+
+    model: str = option("checkpoints/physical_ai_driving_lora", help="adapter folder or full model folder")
+    test_data: Path = option(
+        Path("qwen_video_dataset_training/test.json"), help="rows to choose from; none where the file is missing"
+    )
+    base_model: str = option("", help="where an adapter's base model is now; default: where it was in training")
+    server: str = option("", help="address of a server that answers in the model's place; the folder gives its papers")
+    served_name: str = option("", help="what the server calls the model; default: the only one it serves")
+    max_rows: int = option(200, parse=whole_number(1), help="offer this many rows, spread over the recordings")
+    max_new_tokens: int | str = option(
+        "auto", unit="tokens", parse=parse_auto_tokens, help="longest answer; auto: what the answer format can need"
+    )
+    device: str = option("auto", parse=parse_device, help="auto, cpu, cuda or cuda:N")
+    host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in, without a password")
+    port: int = option(7860, parse=whole_number(1, 65535), help="port to listen on")
+    force: bool = option(False, help="go on although prompt or base model are not those of training")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line in, exit code out."""
+    options = parse_options(DemoOptions, argv)
+    check_gradio()
+    with tempfile.TemporaryDirectory(prefix="driving_demo_") as folder:
+        demo = load_demo(options, Path(folder))
+        from evaluation.demo.page import serve_page
+
+        serve_page(demo, options.host, options.port)
+    return 0
+
+
+def check_gradio() -> None:
+    """Raise where the page's library is not here.
+
+    Raises:
+        DrivingError: With how it is installed.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise DrivingError("the demo needs gradio, which is not installed; uv sync --extra demo")
+
+
+def load_demo(options: DemoOptions, folder: Path) -> Demo:
+    """Load the model (or find its server) and the rows.
+
+    Raises:
+        DrivingError: A paper is missing, the model cannot be loaded, or nothing serves it.
+    """
+    from driving.records import record_name
+    from driving.row_choice import choose_evenly
+    from evaluation.demo.model import Demo
+    from evaluation.scoring.truth import TRUTH_NAME, read_truth
+    from qwenvl.data.dataset import read_records
+
+    engine, preprocessing = _load_engine(options)
+    answer_format = _read_format(preprocessing)
+    records, truth = [], None
+    if options.test_data.exists():
+        rows = read_records(options.test_data)
+        records = [rows[row] for row in choose_evenly(rows, options.max_rows, 7)]
+        table_path = options.test_data.parent / TRUTH_NAME
+        if table_path.exists() and answer_format is not None:
+            table = read_truth(table_path, answer_format.duration_s)
+            truth = table.rows([record_name(record) for record in records])
+    by_id = {record_name(record): record for record in records}
+    return Demo(engine, preprocessing, answer_format, by_id, truth, folder)
+
+
+def _load_engine(options: DemoOptions) -> tuple[Any, Any]:
+    from evaluation.serving.vllm_command import choose_answer_limit
+
+    folders = [options.test_data.parent, Path.cwd()]
+    if options.server:
+        from evaluation.serving.client import Server, choose_model
+        from evaluation.serving.engine import ServedEngine
+        from evaluation.serving.vllm_command import load_papers
+
+        processor, preprocessing = load_papers(Path(options.model))
+        server = Server.from_environment(options.server)
+        engine: Any = ServedEngine(server, choose_model(server, options.served_name), processor, preprocessing, folders)
+        engine.any_prompt = options.force
+    else:
+        from evaluation.asking.engine import choose_device, load_engine
+        from evaluation.checkpoint import read_checkpoint
+        from evaluation.planning import check_papers
+        from qwenvl.data.preview import find_prompt_change
+
+        checkpoint = read_checkpoint(options.model, options.base_model)
+        check_papers(checkpoint, force=options.force)
+        engine = load_engine(
+            options.model,
+            choose_device(options.device),
+            folders,
+            base_model=options.base_model,
+            other_base=options.force,
+        )
+        processor, preprocessing = engine.processor, engine.preprocessing
+        change = find_prompt_change(preprocessing, processor)
+        if change and not options.force:
+            raise DrivingError(f"{change}, or pass --force")
+    limit = choose_answer_limit(preprocessing.answer_format, processor.tokenizer)
+    engine.max_new_tokens = limit if options.max_new_tokens == "auto" else int(options.max_new_tokens)
+    return engine, preprocessing
+
+
+def _read_format(preprocessing: Any) -> AnswerFormat | None:
+    from driving.answer_format import AnswerFormat
+
+    if preprocessing.answer_format is None:
+        return None
+    try:
+        return AnswerFormat(**preprocessing.answer_format)
+    except TypeError as error:
+        raise DrivingError(
+            f"the answer format {preprocessing.answer_format} is not one of this version ({error})"
+        ) from error

@@ -1,0 +1,1 @@
+"""What was said against what happened: truth, baselines, errors, intervals. Arrays in, numbers out; no model."""
