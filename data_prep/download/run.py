@@ -19,8 +19,10 @@ from data_prep.download.patience import AGAIN, FetchError
 from data_prep.download.plan import plan_jobs
 from data_prep.download.records import Records
 from data_prep.download.tables import load_tables
+from data_prep.segment_options import SegmentOptions
 from driving.errors import DrivingError
 from driving.ledger import LEDGER_NAME, LOCK_NAME, PLAN_NAME, claim_output, write_ledger
+from driving.options import format_command
 
 TOOL = "PhysicalAI-AV download"
 GB = 10**9
@@ -91,7 +93,7 @@ def _fetch_into(root: Path, options: DownloadOptions, stop: threading.Event) -> 
             )
         if not output.is_complete:
             output.finish({"commit": hub.commit})
-    return DownloadSummary(len(jobs), num_here, num_bytes, _format_end(len(jobs), num_here, root))
+    return DownloadSummary(len(jobs), num_here, num_bytes, _format_end(len(jobs), num_here, options))
 
 
 def format_size(num_bytes: int) -> str:
@@ -99,13 +101,15 @@ def format_size(num_bytes: int) -> str:
     return f"{num_bytes / GB:,.1f} GB" if num_bytes >= GB else f"{num_bytes / 10**6:,.1f} MB"
 
 
-def _format_end(num_fetched: int, num_here: int, root: Path) -> str:
+def _format_end(num_fetched: int, num_here: int, options: DownloadOptions) -> str:
+    """The last line: what was done, and the next command, for the same camera and splits."""
     if not num_fetched:
-        return f"already complete: all {num_here:,} parts are in {root}"
-    return (
-        f"{num_fetched:,} parts fetched and checked, {num_here:,} were here; "
-        f"next: uv run python prepare_video_segments.py --input-dir {root}"
+        return f"already complete: all {num_here:,} parts are in {options.output_dir}"
+    following = SegmentOptions(
+        input_dir=options.output_dir, camera=options.camera[0] if options.camera else "", split_name=options.split_name
     )
+    command = format_command("prepare_video_segments.py", following)
+    return f"{num_fetched:,} parts fetched and checked, {num_here:,} were here; next: {command}"
 
 
 def _describe(choice: Choice) -> str:

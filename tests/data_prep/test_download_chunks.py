@@ -138,6 +138,21 @@ def test_a_hub_that_promises_more_than_it_sends_is_asked_until_nothing_comes(hub
     assert hash_files(root).items() <= hash_files(hub.root).items()
 
 
+def test_a_hub_that_always_ends_at_the_same_byte_is_given_up(hub, root):
+    hub.break_next(EGO_ZIP.format(0), "short", 0, times=9)
+    with pytest.raises(
+        FetchError, match=r"the hub ends at byte 0 of [\d,]+ every time; run the same command again later"
+    ):
+        fetch(root, 0)
+
+
+def test_the_next_command_is_told_for_the_same_camera_and_splits(hub, root):
+    told = fetch(root, 0, camera=(CAMERA,), split_name="other").message
+    assert told.endswith(
+        f"next: uv run python prepare_video_segments.py --input-dir {root} --camera {CAMERA} --split-name other"
+    )
+
+
 def test_a_hub_that_ignores_the_range_sends_all_again_and_only_the_rest_is_taken(hub, root):
     hub.break_next(EGO_ZIP.format(0), "drop", 5_000)
     hub.break_next(EGO_ZIP.format(0), "ignore_range")
@@ -205,7 +220,7 @@ def test_a_hub_that_asks_for_fewer_requests_stops_the_run(hub, root):
 
 
 def test_a_hub_that_stops_talking_in_the_middle_is_left_and_asked_again(hub, root, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     hub.break_next(EGO_ZIP.format(0), "stall", 1.0)
     fetch(root, 0)
     assert hash_files(root).items() <= hash_files(hub.root).items()
