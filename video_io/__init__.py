@@ -1,13 +1,14 @@
 """Frames by number and by time, in and out of files, zip members and picture folders. Owns the `av` library.
 
 address ──▶ probe ──▶ decode ──▶ scale ──▶ clips (arrays for the model)
-                                       └─▶ encode (small files)        remux (packets, not pixels)
+                                       └─▶ encode (small files)        remux, join (packets, not pixels)
 """
 
 from video_io.address import check_crc, open_address
 from video_io.clips import read_clip
 from video_io.decode import decode_frames, iter_frames
 from video_io.encode import VideoEncoder, write_video
+from video_io.join import join_videos
 from video_io.probe import VideoInfo, probe_video
 from video_io.remux import check_copyable, copy_range
 from video_io.scale import SCALER
@@ -21,6 +22,7 @@ __all__ = [
     "copy_range",
     "decode_frames",
     "iter_frames",
+    "join_videos",
     "open_address",
     "probe_video",
     "read_clip",

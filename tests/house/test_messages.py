@@ -27,6 +27,7 @@ TOOLS = {
     "data_prep.segment_options": ["SegmentOptions"],
     "data_prep.dataset_options": ["DatasetOptions"],
     "data_prep.training_format": ["ConvertOptions"],
+    "data_prep.export.tool": ["ExportOptions"],
     "data_prep.synthetic.tool": ["SyntheticOptions"],
     "data_prep.audit.tool": ["AuditOptions"],
     "data_prep.label_floor": ["LabelFloorOptions"],
