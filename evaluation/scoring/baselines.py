@@ -141,14 +141,18 @@ def constant_acceleration_and_curvature(observed: np.ndarray, interval_s: float,
 
 
 def constant_acceleration(observed: np.ndarray, interval_s: float, num_samples: int) -> np.ndarray:
-    """(B, T): the least-squares slope of the last 0.5 s drawn on from the last speed; a braking car stops there."""
+    """(B, T): the least-squares slope of the last 0.5 s drawn on from the last speed; a braking car stops there.
+
+    Which way it drives is what its last speed says, or, where it has just come to stand, the mean of those 0.5 s.
+    """
     last = observed[:, -max(2, round(SLOPE_WINDOW_S / interval_s)) :, 0]
     times_s = (np.arange(last.shape[1]) - (last.shape[1] - 1) / 2) * interval_s
     spread = float((times_s**2).sum())
     slope_mps2 = (last * times_s).sum(axis=1) / spread if spread else np.zeros(len(last))
     start = observed[:, -1, 0]
     velocity = start[:, None] + slope_mps2[:, None] * (np.arange(num_samples) + 1) * interval_s
-    has_stopped = np.sign(velocity) * np.sign(start)[:, None] < 0
+    heading = np.where(np.abs(start) >= MOVING_MPS, start, last.mean(axis=1))
+    has_stopped = np.sign(velocity) * np.sign(heading)[:, None] < 0
     return np.where(has_stopped, 0.0, velocity)
 
 

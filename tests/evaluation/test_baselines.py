@@ -82,6 +82,18 @@ def test_a_braking_car_stops_and_does_not_reverse():
     assert velocity[0] == pytest.approx([0.5, 0.0, 0.0, 0.0, 0.0], abs=1e-9)
 
 
+@pytest.mark.parametrize("last", [0.0, -0.004])
+def test_a_car_that_has_just_stopped_stays_and_does_not_reverse(last):
+    velocity, _ = constant_acceleration_and_curvature(observed([2.0, 1.5, 1.0, 0.5, last], np.zeros(5)), DT, 5)
+    assert velocity[0].tolist() == [0.0] * 5
+
+
+def test_a_standing_car_that_has_begun_to_roll_back_goes_on():
+    # slope of 0, 0, 0, -0.1, -0.2 at 0.1 s: (-2 * 0 + ... + 1 * -0.1 + 2 * -0.2) / 10 per sample = -0.5 m/s2
+    velocity, _ = constant_acceleration_and_curvature(observed([0, 0, 0, -0.1, -0.2], np.zeros(5)), DT, 2)
+    assert velocity[0] == pytest.approx([-0.25, -0.30], abs=1e-9)
+
+
 def test_a_reversing_car_that_slows_stops_too():
     velocity, _ = constant_acceleration_and_curvature(observed(-3 + 5 * np.arange(5) * DT, np.zeros(5)), DT, 3)
     assert velocity[0] == pytest.approx([-0.5, 0.0, 0.0], abs=1e-9)
