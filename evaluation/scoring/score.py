@@ -98,12 +98,14 @@ def _score_labels(motion: Motion, truth: Truth) -> Columns:
 
 
 def _score_poses(poses: np.ndarray, truth: Truth) -> Columns:
-    half = max(1, truth.num_samples // 2)
+    away, half = metrics.displacement_m(poses, truth.poses), truth.num_samples // 2
+    has_half = half > 0 and truth.num_samples % 2 == 0  # else no sample ends at half time: nothing to judge
+    unknown = np.full(len(truth), np.nan)
     ahead, aside = metrics.longitudinal_lateral_m(poses, truth.poses)
     return {
-        "ade_m": metrics.ade_m(poses, truth.poses),
-        "ade_half_m": metrics.ade_m(poses[:, : half + 1], truth.poses[:, : half + 1]),
-        "fde_half_m": metrics.fde_m(poses[:, : half + 1], truth.poses[:, : half + 1]),
+        "ade_m": away.mean(axis=1),
+        "ade_half_m": away[:, :half].mean(axis=1) if has_half else unknown,
+        "fde_half_m": away[:, half - 1] if has_half else unknown,
         "longitudinal_m": np.abs(ahead),
         "lateral_m": np.abs(aside),
         "heading_error_rad": metrics.heading_error_rad(poses, truth.poses),

@@ -91,3 +91,10 @@ def test_the_three_l2_protocols_differ_as_published():
 
 def test_a_horizon_beyond_the_answer_is_left_out():
     assert metrics.l2_at_horizons_m(AHEAD, STILL, 0.5, (3.0,)) == {"uniad": {}, "st_p3": {}, "lightemma": {}}
+
+
+def test_a_horizon_between_two_intervals_ends_is_left_out():
+    # at 0.4 s an interval, half a second would be the error at 0.4 s and two seconds the one at 2.0 s
+    still = np.zeros((1, 6, 3))
+    result = metrics.l2_at_horizons_m(still, still, 0.4, (0.5, 1.0, 2.0))
+    assert [list(values) for values in result.values()] == [[2.0]] * 3

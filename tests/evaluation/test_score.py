@@ -45,6 +45,19 @@ def test_a_speed_that_is_two_too_high_on_a_straight_ends_two_metres_ahead(drive)
     assert errors["lateral_m"][0] == pytest.approx(0.0)
 
 
+def test_an_odd_number_of_samples_has_no_half_time(drive):
+    truth = drive([(10, 0)])
+    odd = dataclasses.replace(
+        truth,
+        velocity_mps=truth.velocity_mps[:, :9],
+        curvature_per_m=truth.curvature_per_m[:, :9],
+        poses=truth.poses[:, :10],
+    )
+    errors = score_rows((np.full((1, 9), 12.0), np.zeros((1, 9))), odd)
+    assert np.isnan([errors["ade_half_m"][0], errors["fde_half_m"][0]]).all()
+    assert errors["ade_m"][0] == pytest.approx(1.0)  # mean of 0.2, 0.4, ... 1.8
+
+
 def test_driving_straight_where_the_road_bends_misses_by_the_chord_of_the_circle(drive):
     errors = score_rows(hold(10, 0), drive([(10, 0.1)]))  # one radian of a circle of radius 10 m
     x, y = 10 * math.sin(1), 10 * (1 - math.cos(1))
