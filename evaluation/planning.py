@@ -80,6 +80,7 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
         raise DrivingError(
             f"{table.path} holds {truth.num_samples} samples a row, which {answer_format.num_pairs} pairs do not divide"
         )
+    train_table.check_train_rows(truth.num_samples)  # the plan names this file: later would be too late for another
     is_one_recording = bool(dataset.get("one_recording"))
     groups = {_group(record) for record in records}
     stamps = check_leakage(checkpoint, groups, force=options.force, is_one_recording=is_one_recording)

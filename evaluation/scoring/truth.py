@@ -129,6 +129,32 @@ class TruthTable:
             pieces.append(table.set_column(table.column_names.index("future_pose"), "future_pose", poses))
         return pa.concat_tables(pieces) if pieces else self._read_schema().empty_table().select(self.columns)
 
+    def check_train_rows(self, num_samples: int) -> None:
+        """Raise where the training rows cannot stand beside answers of T samples; looks at the first of them only.
+
+        Raises:
+            DrivingError: There are none, or their labels have another number of samples.
+        """
+        import pyarrow.compute as pc
+
+        for table in self._iter_groups("split", _is_train, ("split", "targets")):
+            lengths = pc.list_value_length(table["targets"].drop_null())
+            if not len(lengths):
+                continue
+            if lengths[0].as_py() != num_samples:
+                raise DrivingError(
+                    f"the training rows of {self.path} have {lengths[0]} samples, the rows to score {num_samples}: "
+                    "their mean is no answer to these; pass --train-truth with data of the same rate and duration"
+                )
+            return
+        raise self._lacks_train_rows()
+
+    def _lacks_train_rows(self) -> DrivingError:
+        return DrivingError(
+            f"{self.path} holds no row of the train split, so the mean answer of the training data is unknown; "
+            "pass --train-truth with the truth.parquet of the data the model was trained on"
+        )
+
     def train_labels(self) -> TrainLabels:
         """What the labels of the training rows are on average, and the motion of a part of them.
 
@@ -143,10 +169,7 @@ class TruthTable:
             (_even_rows(part, 2, where) for part in labelled if len(part)), num_rows, where
         )
         if labels is None:
-            raise DrivingError(
-                f"{self.path} holds no row of the train split, so the mean answer of the training data is unknown; "
-                "pass --train-truth with the truth.parquet of the data the model was trained on"
-            )
+            raise self._lacks_train_rows()
         return dataclasses.replace(labels, motion=self._read_train_motion(num_rows))
 
     def _read_train_motion(self, num_rows: int) -> TrainMotion | None:

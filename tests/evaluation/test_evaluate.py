@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from driving.errors import DrivingError, LedgerError
@@ -173,6 +175,16 @@ def test_missing_truth_stops_before_the_model_is_loaded(evaluate, small_dataset,
     engine = seeing_engine()
     with pytest.raises(DrivingError, match="truth.parquet is not there"):
         evaluate(engine=engine)
+    assert engine.num_asked == 0
+
+
+def test_a_train_truth_of_another_length_stops_before_the_model_is_asked(evaluate, seeing_engine, tmp_path):
+    row = {"id": "t", "group": "t", "split": "train", "targets": [[5.0, 0.0]] * 7, "observed": None,
+           "future_pose": [[0.0, 0.0, 0.0]] * 8}  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
+    engine = seeing_engine()
+    with pytest.raises(DrivingError, match="have 7 samples, the rows to score"):
+        evaluate(engine=engine, train_truth=tmp_path / "train.parquet")
     assert engine.num_asked == 0
 
 

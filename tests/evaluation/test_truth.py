@@ -124,6 +124,15 @@ def test_without_train_rows_the_training_mean_is_asked_for(tmp_path):
         table.train_labels()
 
 
+def test_training_rows_are_looked_at_before_they_are_averaged(tmp_path):
+    table = read_truth(write(tmp_path / "truth.parquet"), 1.0)
+    table.check_train_rows(2)
+    with pytest.raises(DrivingError, match="training rows of .* have 2 samples, the rows to score 30.*--train-truth"):
+        table.check_train_rows(30)
+    with pytest.raises(DrivingError, match="holds no row of the train split"):
+        read_truth(write(tmp_path / "truth.parquet", split=["test"] * 3), 1.0).check_train_rows(2)
+
+
 def test_a_label_that_is_not_finite_is_refused(tmp_path):
     targets = [[[10.0, 0.0], [10.0, 0.0]], [[1.0, 0.1], [float("nan"), 0.2]], [[3.0, 0.3], [4.0, 0.4]]]
     with pytest.raises(DrivingError, match="targets in .* a value is not finite"):
