@@ -26,12 +26,15 @@ class PartCounts:
     Attributes:
         skips: ledger lines of all recordings.
         num_rows, num_recordings: segments, and the recordings that gave at least one.
+        num_labelled, num_told: segments with labels, and those with motion facts that are all known.
     """
 
     skips: list[Skip]
     num_rows: int
     num_recordings: int
     num_groups: int
+    num_labelled: int
+    num_told: int
 
 
 def count_parts(output_dir: Path, recording_ids: Sequence[str]) -> PartCounts:
@@ -39,17 +42,20 @@ def count_parts(output_dir: Path, recording_ids: Sequence[str]) -> PartCounts:
     import pyarrow.parquet as pq
 
     skips: list[Skip] = []
-    num_rows = num_recordings = 0
+    num_rows = num_recordings = num_labelled = num_told = 0
     groups: set[str] = set()
     for recording_id in recording_ids:
         path = part_path(output_dir, recording_id)
-        skips += read_part_facts(path).skips
+        part = read_part_facts(path)
+        skips += part.skips
+        num_labelled += part.num_labelled
+        num_told += part.num_told
         num_here = pq.read_metadata(path).num_rows
         num_rows += num_here
         num_recordings += num_here > 0
         if num_here and len(groups) < 2:
             groups.add(pq.read_table(path, columns=["group"])["group"][0].as_py())
-    return PartCounts(skips, num_rows, num_recordings, len(groups))
+    return PartCounts(skips, num_rows, num_recordings, len(groups), num_labelled, num_told)
 
 
 def write_index(output_dir: Path, recording_ids: Sequence[str], num_rows: int) -> None:

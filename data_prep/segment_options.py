@@ -15,7 +15,7 @@ from driving.options import option, parse_options
 
 AUTO = "auto"
 CUTS = ("resized", "copy", "index")
-SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "folder")
+SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
 FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
 DEFAULT_FPS = 30.0
 DEFAULT_SPLIT = "default"  # the file under splits/ that PhysicalAI-AV ships

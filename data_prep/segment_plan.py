@@ -2,15 +2,17 @@
 
 frame times, motion ──plan_segments──▶ windows ──choose_frames──▶ frame indices ┐
                                                ──label_segment──▶ labels        ├─▶ Segment, or a Skip with the reason
+                                               ──facts_of───────▶ motion facts  ┘
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data_prep.segment_facts import SegmentFacts, lay_facts
 from data_prep.segment_labels import SegmentLabels, label_segment
 from driving.clock import US_PER_S, SegmentTimes, plan_grid, plan_segments, to_us
 from driving.errors import DrivingError, MotionError, VideoError
@@ -67,7 +69,8 @@ class Segment:
     Attributes:
         id: `<recording>_seg_<number>`.
         frame_indices: (T,) int64 into the recording's frames, strictly increasing.
-        labels: None where the recording has no motion.
+        labels: None where the recording has no motion, or too coarse one.
+        facts: what a coarse motion tells; None where there is none.
     """
 
     id: str
@@ -75,6 +78,7 @@ class Segment:
     start_s: float
     frame_indices: np.ndarray
     labels: SegmentLabels | None
+    facts: SegmentFacts | None = None
 
 
 def plan_recording(
@@ -99,11 +103,18 @@ def plan_recording(
             f"{recording.ref.recording_id} shows {(frame_times_us[-1] - clock_zero_us) / US_PER_S:.2f} s; a segment "
             f"and its future need {2 * rules.duration_s:g} s"
         )
+    told = lay_facts(recording, frame_times_us, interval_us)
+    if told is not None:
+        recording = replace(recording, ego_motion=None)
     segments: list[Segment] = []
     skips: list[Skip] = []
     for times in windows:
         planned = _plan_segment(recording, frame_times_us, times, rules)
+        if isinstance(planned, Segment) and told is not None:
+            planned = replace(planned, facts=told.facts_of(times))
         (segments if isinstance(planned, Segment) else skips).append(planned)
+    if told is not None:
+        skips += told.list_unknown(recording.ref.recording_id, [segment.facts for segment in segments])
     return segments, skips
 
 

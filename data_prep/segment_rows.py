@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.segment_facts import FACTS
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
 from driving.camera import format_camera
 from driving.ledger import Skip, dump_json, write_atomically
@@ -51,17 +52,21 @@ class Part:
         rows: of the index, by start_second.
         skips: its ledger lines.
         fingerprint: of the input it was made from.
+        num_labelled: rows with labels.
+        num_told: rows whose motion facts are all known.
     """
 
     recording_id: str
     rows: list[dict[str, Any]]
     skips: list[Skip]
     fingerprint: str
+    num_labelled: int = 0
+    num_told: int = 0
 
     @property
     def is_failed(self) -> bool:
         """The recording as a whole could not be used."""
-        return any(not is_of_segment(skip) for skip in self.skips)
+        return any(not is_of_segment(skip) and skip.stage != FACTS for skip in self.skips)
 
 
 @cache
@@ -69,7 +74,7 @@ def row_schema() -> pa.Schema:
     """Columns of the index. T = frames of a segment, P = poses; targets and future_pose are null without labels."""
     import pyarrow as pa
 
-    table = pa.list_(pa.list_(pa.float64()))
+    table, words = pa.list_(pa.list_(pa.float64())), pa.list_(pa.string())
     return pa.schema(
         {
             "segment_uuid": pa.string(),
@@ -97,13 +102,16 @@ def row_schema() -> pa.Schema:
             "observed": table,  # (T, 2)
             "future_pose": table,  # (P + 1, 3) x m, y m, heading rad
             "future_times_s": pa.list_(pa.float64()),  # (P + 1,)
+            "observed_facts": words,  # WINDOW_FACTS of the input; null where the motion gives labels, or there is none
+            "target_facts": words,  # and of the second after it
+            "clip_facts": words,  # MOTION_FACTS of the whole recording; null where it is not known throughout
         }
     )
 
 
 def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules: SegmentRules) -> dict[str, Any]:
     """One row of the index."""
-    ref, labels = recording.ref, segment.labels
+    ref, labels, facts = recording.ref, segment.labels, segment.facts
     hour = ref.metadata.get("hour_of_day")
     return {
         "segment_uuid": segment.id,
@@ -131,6 +139,9 @@ def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules
         "observed": None if labels is None else labels.observed.tolist(),
         "future_pose": None if labels is None else labels.future_pose.tolist(),
         "future_times_s": None if labels is None else labels.future_times_s.tolist(),
+        "observed_facts": None if facts is None else facts.observed,
+        "target_facts": None if facts is None else facts.target,
+        "clip_facts": None if facts is None else facts.clip,
     }
 
 
@@ -143,7 +154,12 @@ def write_part(output_dir: Path, part: Part) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    facts = {"skips": dump_json([json.loads(skip.to_json()) for skip in part.skips]), "fingerprint": part.fingerprint}
+    facts = {
+        "skips": dump_json([json.loads(skip.to_json()) for skip in part.skips]),
+        "fingerprint": part.fingerprint,
+        "num_labelled": str(part.num_labelled),
+        "num_told": str(part.num_told),
+    }
     table = pa.Table.from_pylist(part.rows, schema=row_schema().with_metadata(facts))
     with write_atomically(part_path(output_dir, part.recording_id)) as file:
         pq.write_table(table, file)
@@ -155,7 +171,8 @@ def read_part_facts(path: Path) -> Part:
 
     facts = pq.read_schema(path).metadata
     skips = [Skip(**skip) for skip in json.loads(facts[b"skips"])]
-    return Part(path.stem, [], skips, facts[b"fingerprint"].decode())
+    counts = (int(facts[name]) for name in (b"num_labelled", b"num_told"))
+    return Part(path.stem, [], skips, facts[b"fingerprint"].decode(), *counts)
 
 
 def read_part_table(path: Path) -> pa.Table:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.segment_facts import is_told
 from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording, skip_segment
 from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
@@ -83,7 +84,9 @@ def cut_recording(job: CutJob) -> CutCounts:
         for segment in segments:
             segment_path(job, segment).unlink(missing_ok=True)
         rows, skips = [], [Skip(job.ref.recording_id, stage.name, str(error))]
-    write_part(job.output_dir, Part(job.ref.recording_id, rows, skips, job.fingerprint))
+    num_labelled = sum(row["has_labels"] for row in rows)
+    num_told = sum(row["observed_facts"] is not None and is_told(row["observed_facts"]) for row in rows)
+    write_part(job.output_dir, Part(job.ref.recording_id, rows, skips, job.fingerprint, num_labelled, num_told))
     return CutCounts(job.ref.recording_id, len(rows), len(skips))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.provenance import read_origin
+from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
@@ -41,7 +42,7 @@ from driving.options import format_command
 from driving.recording import RecordingRef
 from video_io import SCALER
 
-FORMAT_VERSION = 2  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,20 @@ class SegmentSummary:
     num_recordings: int
     num_skipped: int
     num_groups: int
+    num_labelled: int
+    num_told: int
 
     @property
     def message(self) -> str:
-        return (
+        message = (
             f"{self.num_segments:,} segments from {self.num_recordings:,} recordings, "
             f"{self.num_skipped:,} skipped (see {LEDGER_NAME})"
         )
+        if self.num_labelled == self.num_segments:
+            return message
+        labelled = f"{self.num_labelled:,}" if self.num_labelled else "none"
+        told = f", {self.num_told:,} with motion facts" if self.num_told else ""
+        return f"{message}; {labelled} with (velocity, curvature) labels{told}"
 
 
 def run(options: SegmentOptions) -> SegmentSummary:
@@ -160,8 +168,10 @@ def _write_output(
     counts = {
         "num_segments": parts.num_rows,
         "num_recordings": parts.num_recordings,
-        "num_skipped": len(skips),
+        "num_skipped": sum(skip.stage != FACTS for skip in skips),
         "num_groups": parts.num_groups,
+        "num_labelled": parts.num_labelled,
+        "num_told": parts.num_told,
     }
     index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json")]
     command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
@@ -236,7 +246,7 @@ def _check_enough(
         raise DrivingError(
             f"no segment came out of {num_recordings:,} recordings ({len(skips):,} skipped); the first reason{first}"
         )
-    bad = [skip for skip in skips if skip.stage not in (EDGE, EXCLUDED)]
+    bad = [skip for skip in skips if skip.stage not in (EDGE, EXCLUDED, FACTS)]
     bad_recordings = {skip.id for skip in bad if not is_of_segment(skip)}
     num_bad_segments = len({skip.id for skip in bad if is_of_segment(skip)})
     num_excluded = len({skip.id for skip in skips if skip.stage == EXCLUDED} - bad_recordings)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from driving.camera import CameraModel
+from driving.coarse_motion import CoarseMotion
 from driving.ego_motion import EgoMotion
 
 
@@ -76,6 +77,7 @@ class Recording:
         clock_zero_us: the instant segment 0 starts at, on the same clock;
             None for "the first frame" (known only after the container was read).
         ego_motion: the vehicle's motion on the same clock; None where the dataset has none.
+        coarse_motion: motion that gives facts but no labels, in time since the first frame; None where there is none.
         camera: which picture shows which part of the road; None where the dataset does not say.
     """
 
@@ -85,6 +87,7 @@ class Recording:
     clock_zero_us: int | None
     ego_motion: EgoMotion | None
     camera: CameraModel | None = None
+    coarse_motion: CoarseMotion | None = None
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_prep.sources.bdd100k import Bdd100k
 from data_prep.sources.comma2k19 import Comma2k19
 from data_prep.sources.folder import VideoFolder
 from data_prep.sources.kitti import Kitti
@@ -15,7 +16,7 @@ from driving.errors import SourceError
 from driving.recording import Source
 
 # In the order in which "auto" asks them: a folder of videos is what is left when nothing else is recognised.
-SOURCES: dict[str, type] = {source.name: source for source in (PhysicalAI, Kitti, Comma2k19, VideoFolder)}
+SOURCES: dict[str, type] = {source.name: source for source in (PhysicalAI, Kitti, Comma2k19, Bdd100k, VideoFolder)}
 
 
 def find_source(name: str, root: Path) -> Source:

@@ -7,6 +7,7 @@ first frame is the clock zero.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.sources.names import check_usable, make_ids
@@ -23,7 +24,7 @@ class VideoFolder:
     layout = f"video files ({', '.join(sorted(VIDEO_SUFFIXES))}) at any depth"
 
     def recognises(self, root: Path) -> bool:
-        return any(True for _ in _find_videos(root))
+        return any(True for _ in find_videos(root))
 
     def plan(self, root: Path, camera: str = "") -> list[RecordingRef]:
         """Every video, by its path under `root`.
@@ -33,7 +34,7 @@ class VideoFolder:
         """
         if camera:
             raise SourceError(f"camera {camera!r} was asked for, but plain video files have no cameras; leave it out")
-        videos = sorted(_find_videos(root))
+        videos = sorted(find_videos(root))
         if not videos:
             raise SourceError(f"{root} holds no video; looked for {self.layout}")
         labels = [path.name if path == root else path.relative_to(root).as_posix() for path in videos]
@@ -51,12 +52,17 @@ class VideoFolder:
         return Recording(ref, VideoAddress(*ref.place["video"]), None, None, None)
 
 
-def _find_videos(root: Path):
+def find_videos(root: Path) -> Iterator[Path]:
     """Video files at any depth, links followed, hidden files and folders left out (a Mac leaves ._a.mp4 beside)."""
     if root.is_file():
         if root.suffix.lower() in VIDEO_SUFFIXES:
             yield root
         return
+    yield from (path for path in walk_files(root) if path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Files at any depth, links followed but for those that lead back up; hidden files and folders left out."""
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -64,7 +70,4 @@ def _find_videos(root: Path):
         if real in seen:
             continue  # a link that leads back up
         seen.add(real)
-        for name in sorted(names):
-            path = Path(folder) / name
-            if not name.startswith(".") and path.suffix.lower() in VIDEO_SUFFIXES:
-                yield path
+        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))

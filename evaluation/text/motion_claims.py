@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from driving.motion_facts import MOTION_FACTS, TURNS_LEFT, TURNS_RIGHT
 from evaluation.text.measures import Measures, f1_of, mean_of, ratio_of
-from evaluation.text.motion_facts import MOTION_FACTS, TURNS_LEFT, TURNS_RIGHT
 from evaluation.text.motion_words import (
     ACTOR_AFTER,
     BASE_FORM,

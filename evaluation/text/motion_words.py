@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from evaluation.text.motion_facts import ACCELERATES, BRAKES, REVERSES, STARTS, STOPS, TURNS_LEFT, TURNS_RIGHT
+from driving.motion_facts import ACCELERATES, BRAKES, REVERSES, STARTS, STOPS, TURNS_LEFT, TURNS_RIGHT
 
 
 def _any(*phrases: str) -> str:

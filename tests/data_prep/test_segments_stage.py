@@ -16,6 +16,8 @@ from driving.ledger import read_ledger
 from driving.recording import VideoAddress
 from video_io import decode_frames, probe_video, read_clip
 
+NO_LABELS = "; none with (velocity, curvature) labels"
+
 
 @pytest.fixture
 def recordings(tmp_path, monkeypatch):
@@ -29,7 +31,7 @@ def recordings(tmp_path, monkeypatch):
 
 def test_the_last_line_counts_segments_recordings_and_skips(recordings):
     (recordings / "d.mp4").touch()
-    assert cut().message == "9 segments from 3 recordings, 1 skipped (see skipped.jsonl)"
+    assert cut().message == "9 segments from 3 recordings, 1 skipped (see skipped.jsonl)" + NO_LABELS
 
 
 def test_rows_are_in_order_and_point_to_files_from_where_the_user_stands(recordings):
@@ -228,7 +230,7 @@ def test_a_mended_recording_is_cut_when_the_run_goes_on(recordings):
         cut()
     for place, name in enumerate(("w", "x", "y", "z")):
         draw_recording(recordings / f"{name}.mp4", first_grey=12 + place)
-    assert cut().message == "21 segments from 7 recordings, 0 skipped (see skipped.jsonl)"
+    assert cut().message == "21 segments from 7 recordings, 0 skipped (see skipped.jsonl)" + NO_LABELS
 
 
 def test_nothing_usable_names_the_first_reason_and_frees_the_folder(recordings):

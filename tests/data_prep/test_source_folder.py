@@ -100,7 +100,7 @@ def test_an_id_is_never_empty_or_too_long():
 
 
 def test_the_registry_knows_every_source_by_its_name():
-    assert list(SOURCES) == ["physical_ai", "kitti", "comma2k19", "folder"]
+    assert list(SOURCES) == ["physical_ai", "kitti", "comma2k19", "bdd100k", "folder"]
     assert [find_source(name, None).name for name in SOURCES] == list(SOURCES)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from driving.errors import MotionError
-from evaluation.text.motion_facts import find_motion_facts
+from driving.motion_facts import find_motion_facts
 
 HZ = 10
 TIME_S = np.arange(0, 20, 1 / HZ)

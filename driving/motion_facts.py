@@ -1,7 +1,7 @@
 """What the car did, in the words a text may claim: from recorded speed and heading.
 
 Thresholds are those of evaluation/scoring/strata.py and design.md section 3 where they exist; a turn is a street
-corner, not a bend: 30 degrees within 8 s.
+corner, not a bend: 30 degrees within 8 s. Facts of a single second: coarse_motion.py.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def find_motion_facts(velocity_mps: np.ndarray, heading_rad: np.ndarray, interva
         BRAKES: slower > ACCELERATION_MPS2,
         STOPS: bool(stands.any()),
         STARTS: bool((np.abs(speed[first_stand:]) > STARTED_MPS).any()),
-        REVERSES: bool(_lasting(speed < -STANDSTILL_MPS, interval_s).any()),
+        REVERSES: lasts(speed < -STANDSTILL_MPS, interval_s),
         TURNS_LEFT: _largest_rise_within(turned, window) >= TURN_DEG,
         TURNS_RIGHT: _largest_rise_within(-turned, window) >= TURN_DEG,
     }
@@ -70,6 +70,11 @@ def _largest_rise(values: np.ndarray, num_steps: int) -> float:
 def _largest_rise_within(values: np.ndarray, num_steps: int) -> float:
     """The largest rise from a sample to any of the `num_steps` after it."""
     return max(_largest_rise(values, steps) for steps in range(1, min(num_steps, len(values) - 1) + 1))
+
+
+def lasts(holds: np.ndarray, interval_s: float) -> bool:
+    """Whether something holds for STANDSTILL_S at a stretch."""
+    return bool(_lasting(holds, interval_s).any())
 
 
 def _lasting(holds: np.ndarray, interval_s: float) -> np.ndarray:
