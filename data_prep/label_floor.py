@@ -20,11 +20,12 @@ import numpy as np
 from driving.answer_format import NOTATIONS, AnswerFormat, format_answer, parse_answer
 from driving.errors import DrivingError, run_main
 from driving.metrics import ade_m, fde_m
+from driving.motion_bins import SPEED_EDGES_MPS
 from driving.option_values import number, parse_count
 from driving.options import option, parse_options
 from driving.trajectory import Trajectory, integrate_batch, repeat_to_rate
 
-SPEED_EDGES_MPS = (0.0, 2.0, 8.0, 15.0, 25.0)  # research/field.md 2.4
+BIN_EDGES_MPS = (0.0, *SPEED_EDGES_MPS)
 UNROUNDED = "labels, unrounded"
 
 
@@ -162,9 +163,9 @@ def _rows(
 ) -> list[FloorRow]:
     average, final = ade_m(path, floor_input.future), fde_m(path, floor_input.future)
     speed = np.abs(floor_input.targets[..., 0]).mean(axis=1)
-    upper = (*SPEED_EDGES_MPS[1:], np.inf)
+    upper = (*SPEED_EDGES_MPS, np.inf)
     bins = {f"{low:g}-{high:g}" if np.isfinite(high) else f"{low:g}+": (speed >= low) & (speed < high)
-            for low, high in zip(SPEED_EDGES_MPS, upper, strict=True)}  # fmt: skip
+            for low, high in zip(BIN_EDGES_MPS, upper, strict=True)}  # fmt: skip
     rows = []
     for name, chosen in {"all": np.ones(len(speed), bool), **bins}.items():
         if not chosen.any():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.motion_table import TABLE_NAME, MotionTable
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts, read_part_table, row_schema, seed_keys
 from driving.ledger import Skip, dump_json, write_atomically
 
@@ -61,7 +62,8 @@ def count_parts(output_dir: Path, recording_ids: Sequence[str]) -> PartCounts:
 def write_index(output_dir: Path, recording_ids: Sequence[str], num_rows: int) -> None:
     """Write the index from the parts, in the order given; the parquet last, since its presence means complete.
 
-    A `segments.json` is written below 200,000 rows; above it would be read by nobody and take minutes to parse.
+    The table of their motion (`motion.json`) is written beside it. A `segments.json` is written below 200,000 rows;
+    above it would be read by nobody and take minutes to parse.
     """
     folder = output_dir / INDEX_FOLDER
     if num_rows < MAX_JSON_ROWS:
@@ -99,11 +101,14 @@ def _write_parquet(path: Path, output_dir: Path, recording_ids: Sequence[str]) -
         write_atomically(path) as file,
         pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
     ):
+        motion = MotionTable()
         waiting: list[pa.Table] = []
         for table in _iter_tables(output_dir, recording_ids):
+            motion.add(table)
             waiting.append(table)
             if sum(part.num_rows for part in waiting) >= ROWS_PER_GROUP:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting = []
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
+        motion.write(path.with_name(TABLE_NAME))  # before the index takes its name

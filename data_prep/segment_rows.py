@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.segment_facts import FACTS
+from data_prep.segment_labels import SegmentLabels
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
 from driving.camera import format_camera
 from driving.ledger import Skip, dump_json, write_atomically
+from driving.motion_bins import mean_acceleration_mps2, mean_speed_mps, turn_deg
 from driving.recording import Recording
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_FOLDER = Path("metadata") / "recordings"
+MOTION_COLUMNS = ("mean_speed_mps", "turn_deg", "mean_acceleration_mps2")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def row_schema() -> pa.Schema:
             "observed_facts": words,  # WINDOW_FACTS of the input; null where the motion gives labels, or there is none
             "target_facts": words,  # and of the second after it
             "clip_facts": words,  # MOTION_FACTS of the whole recording; null where it is not known throughout
+            **dict.fromkeys(MOTION_COLUMNS, pa.float64()),  # of the target window, as in driving.motion_bins
         }
     )
 
@@ -142,7 +146,21 @@ def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules
         "observed_facts": None if facts is None else facts.observed,
         "target_facts": None if facts is None else facts.target,
         "clip_facts": None if facts is None else facts.clip,
+        **dict.fromkeys(MOTION_COLUMNS),
+        **({} if labels is None else measure_motion(labels)),
     }
+
+
+def measure_motion(labels: SegmentLabels) -> dict[str, float]:
+    """MOTION_COLUMNS of one segment, over its target window."""
+    velocity_mps = labels.targets[None, :, 0]
+    num_samples = velocity_mps.shape[1]
+    values = (
+        mean_speed_mps(velocity_mps),
+        turn_deg(labels.future_pose[None, : num_samples + 1]),
+        mean_acceleration_mps2(velocity_mps, float(labels.future_times_s[1])),
+    )
+    return {name: float(value[0]) for name, value in zip(MOTION_COLUMNS, values, strict=True)}
 
 
 def part_path(output_dir: Path, recording_id: str) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import read_origin
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
@@ -42,7 +43,7 @@ from driving.options import format_command
 from driving.recording import RecordingRef
 from video_io import SCALER
 
-FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 4  # part of the plan: raise it when the same input gives other bytes
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def run(options: SegmentOptions) -> SegmentSummary:
             print(f"{options.output_dir} is already complete")
         else:
             summary = _write_output(options, output, refs, fingerprints)
+    if table := format_motion(options.output_dir / INDEX_FOLDER / TABLE_NAME):
+        print(table)
     if summary.num_groups == 1 and not options.allow_one_recording:
         print(
             "warning: all segments are of one recording; prepare_huggingface_dataset.py can split them in time only, "
@@ -173,7 +176,7 @@ def _write_output(
         "num_labelled": parts.num_labelled,
         "num_told": parts.num_told,
     }
-    index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json")]
+    index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json", TABLE_NAME)]
     command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
     write_commands(options.output_dir, options.input_dir, command)
     summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}

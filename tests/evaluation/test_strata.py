@@ -7,23 +7,28 @@ import dataclasses
 import numpy as np
 import pytest
 
+from driving.motion_bins import (
+    MOTION_BINS,
+    SPEED_BINS,
+    TURN_BINS,
+    mean_acceleration_mps2,
+    mean_speed_mps,
+    motion_bin,
+    speed_bin,
+    turn_bin,
+    turn_deg,
+)
 from evaluation.scoring.score import score_rows
 from evaluation.scoring.statistics import Bootstrap
 from evaluation.scoring.strata import (
     DAYLIGHT_BINS,
     EVENT_BINS,
     HOUR_BINS,
-    MOTION_BINS,
-    SPEED_BINS,
-    TURN_BINS,
     assign_strata,
     daylight_bin,
     event_bin,
     hour_bin,
-    motion_bin,
     named_bin,
-    speed_bin,
-    turn_bin,
 )
 from evaluation.scoring.strata_scores import measure_strata
 
@@ -34,7 +39,7 @@ from evaluation.scoring.strata_scores import measure_strata
      (15.0, "15-25 m/s"), (40.0, "over 25 m/s")],
 )  # fmt: skip
 def test_a_speed_falls_into_its_bin(speed, name):
-    assert SPEED_BINS[speed_bin(np.full((1, 4), speed))[0]] == name
+    assert SPEED_BINS[speed_bin(mean_speed_mps(np.full((1, 4), speed)))[0]] == name
 
 
 @pytest.mark.parametrize(
@@ -45,18 +50,18 @@ def test_a_speed_falls_into_its_bin(speed, name):
 def test_a_turn_falls_into_its_bin_left_and_right_apart(degrees, name):
     poses = np.zeros((1, 3, 3))
     poses[0, -1, 2] = np.radians(degrees)
-    assert TURN_BINS[turn_bin(poses)[0]] == name
+    assert TURN_BINS[turn_bin(turn_deg(poses))[0]] == name
 
 
 @pytest.mark.parametrize("slope, name", [(-1.5, "braking"), (-0.5, "steady"), (0.9, "steady"), (1.5, "accelerating")])
 def test_the_slope_of_the_speed_says_braking_or_accelerating(slope, name):
     velocity = 10 + slope * np.arange(10)[None] * 0.1
-    assert MOTION_BINS[motion_bin(velocity, 0.1)[0]] == name
+    assert MOTION_BINS[motion_bin(mean_acceleration_mps2(velocity, 0.1))[0]] == name
 
 
 def test_a_reversing_car_that_gets_faster_backwards_accelerates():
     velocity = -3 - 2 * np.arange(10)[None] * 0.1
-    assert MOTION_BINS[motion_bin(velocity, 0.1)[0]] == "accelerating"
+    assert MOTION_BINS[motion_bin(mean_acceleration_mps2(velocity, 0.1))[0]] == "accelerating"
 
 
 @pytest.mark.parametrize(
