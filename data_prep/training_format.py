@@ -19,12 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.balance import AXES, BALANCE_NAME, NONE, plan_balance
 from data_prep.data_card import CARD_NAME, write_card
 from driving.errors import DrivingError
-from driving.ledger import MANIFEST_NAME, PAPERS, check_whole, claim_output, dump_json, read_manifest, write_atomically
+from driving.ledger import (
+    MANIFEST_NAME,
+    PAPERS,
+    check_whole,
+    claim_output,
+    dump_json,
+    read_manifest,
+    write_atomically,
+    write_json,
+)
 from driving.lineage import write_commands
+from driving.option_values import number
 from driving.options import format_command, option, parse_options
-from driving.records import check_record, conversations_from_messages
+from driving.records import WEIGHT_KEY, check_record, conversations_from_messages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +45,7 @@ FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other
 BATCH_ROWS = 1_000
 TRUTH_NAME = "truth.parquet"
 DATASET_NAME = "dataset.json"
+TRAIN = "train"
 INDEX_KEYS = ("video_start", "video_end", "member", "frame_indices")
 TRUTH_COLUMNS = (
     "clip_uuid", "start_second", "targets", "observed", "future_pose", "source", "country", "hour", "platform",
@@ -56,6 +68,11 @@ class ConvertOptions:
     dataset_dir: Path = option(Path("qwen_video_dataset"), help="dataset made by prepare_huggingface_dataset.py")
     output_dir: Path = option(Path("qwen_video_dataset_training"), help="where the training files are written")
     system: bool = option(True, help="keep the system turn; --no-system puts its text in front of the question")
+    balance: str = option(
+        NONE, choices=(NONE, *AXES),
+        help="weigh training rows so that rare turns, or rare speeds, are used more often in an epoch",
+    )  # fmt: skip
+    max_weight: float = option(4.0, parse=number(1), help="with --balance, how often a row is used in an epoch at most")
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
 
 
@@ -108,6 +125,8 @@ def plan_output(options: ConvertOptions) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "dataset_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
         "system": options.system,
+        # Left out where there is none: files from before there was the choice are the same files.
+        **({"balance": options.balance, "max_weight": options.max_weight} if options.balance != NONE else {}),
     }
 
 
@@ -122,7 +141,13 @@ def write_training_files(options: ConvertOptions, plan: dict[str, Any]) -> dict[
         for name, split in dataset.items():
             is_index = "video_start" in split.column_names and split.with_format("arrow")[:1]["video_start"][0].is_valid
             path = options.output_dir / f"{name}{'.index' if is_index else ''}.json"
-            counts[name] = write_records(path, _iter_records(split, options.system, progress.update))
+            balance = None
+            if name == TRAIN and options.balance != NONE:
+                balance = plan_balance(split, options.balance, options.max_weight)
+                write_json(options.output_dir / BALANCE_NAME, balance.to_json())
+                print(balance.describe(), flush=True)
+            weights = balance.row_weights() if balance is not None else None
+            counts[name] = write_records(path, _iter_records(split, options.system, progress.update, weights))
     facts = json.loads((options.dataset_dir / DATASET_NAME).read_text(encoding="utf-8"))
     write_truth(options.output_dir / TRUTH_NAME, dataset, (facts["duration_s"], facts["num_frames"]))
     with (
@@ -151,12 +176,17 @@ def write_records(path: Path, records: Iterator[dict[str, Any]]) -> int:
     return count
 
 
-def _iter_records(split: Dataset, keep_system: bool, on_rows) -> Iterator[dict[str, Any]]:
+def _iter_records(
+    split: Dataset, keep_system: bool, on_rows: Any, weights: Sequence[float] | None
+) -> Iterator[dict[str, Any]]:
+    start = 0
     columns = ["segment_uuid", "group", "messages", *(key for key in INDEX_KEYS if key in split.column_names)]
     for batch in split.select_columns(columns).iter(batch_size=BATCH_ROWS):
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*map(batch.get, columns), strict=True)]
-        for row in rows:
-            yield format_record(row, keep_system=keep_system)
+        for place, row in enumerate(rows, start):
+            record = format_record(row, keep_system=keep_system)
+            yield record if weights is None else {**record, WEIGHT_KEY: weights[place]}
+        start += len(rows)
         on_rows(len(rows))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from driving.errors import RecordError
 
 MEDIA = ("image", "video")
+WEIGHT_KEY = "sampling_weight"  # of a training row: how often an epoch uses it; 1 where it is not given
 PLACEHOLDERS = {"image": "<image>", "video": "<video>"}
 _ROLE_TO_FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 _FROM_TO_ROLE = {speaker: role for role, speaker in _ROLE_TO_FROM.items()}

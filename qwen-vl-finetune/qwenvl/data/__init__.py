@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,3 +118,26 @@ def choose_rows(num_rows: int, percent: float, seed: int, name: str) -> list[int
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     extra = generator.choice(num_rows, size=rest, replace=False).tolist() if rest else []
     return sorted(list(range(num_rows)) * whole + extra)
+
+
+def choose_weighted_rows(weights: Sequence[float], percent: float, seed: int, name: str) -> list[int]:
+    """`choose_rows` where each row says how often it is used: weight x percent times, in rising order.
+
+    A row with 2.3 is used twice, and with a seeded draw a third time; the draws are spread over the rows, so the number
+    of rows in all is the sum of the weights, rounded down, and 1 at least.
+    """
+    import numpy as np
+
+    wanted = np.asarray(weights, dtype=np.float64) * (percent / 100)
+    whole = np.floor(wanted).astype(np.int64)
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
+    order = generator.permutation(len(wanted))
+    # Steps of 1 along the sum of the fractions, rows in a seeded order: each is met with its fraction's probability.
+    edges = np.cumsum((wanted - whole)[order])
+    num_extra = int(edges[-1] + 1e-6)  # a whole number may come out a hair too small
+    marks = (np.arange(num_extra) + generator.random()) * (edges[-1] / max(1, num_extra))
+    met = np.minimum(np.searchsorted(edges, marks, side="right"), len(order) - 1)
+    np.add.at(whole, order[met], 1)
+    if not whole.any():
+        whole[int(np.argmax(wanted))] = 1  # as without weights: a share is at least one row
+    return np.repeat(np.arange(len(wanted)), whole).tolist()

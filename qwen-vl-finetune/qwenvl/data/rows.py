@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,8 @@ from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
 from driving.ego_history import check_told, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.ledger import Skip
-from driving.records import record_name
-from qwenvl.data import DatasetUse, choose_rows
+from driving.records import WEIGHT_KEY, record_name
+from qwenvl.data import DatasetUse, choose_rows, choose_weighted_rows
 from qwenvl.data.dataset import Record, check_static, read_records
 
 DATASET_FILE = "dataset.json"
@@ -70,7 +71,12 @@ class Rows:
 
 
 def load_rows(
-    uses: Sequence[DatasetUse], seed: int, *, check_files: bool = True, settled: list[Skip] | None = None
+    uses: Sequence[DatasetUse],
+    seed: int,
+    *,
+    check_files: bool = True,
+    settled: list[Skip] | None = None,
+    weighted: bool = True,
 ) -> Rows:
     """Read, sample and check the rows of all datasets.
 
@@ -79,6 +85,7 @@ def load_rows(
         repeated_ids: ids that several rows carry; all but the first were given one of their own.
         settled: what the run that is continued has skipped. Those rows stay out and all others in, whatever became of
             their files: the order of all rows hangs on it.
+        weighted: use each row as often as its `sampling_weight` says; False where rows are judged on, not learnt.
 
     Raises:
         RecordError: A training JSON cannot be read, answers are asked for in two formats, or no row is usable.
@@ -94,7 +101,11 @@ def load_rows(
     verdicts: dict[int, Skip | None] = {}
     for use in uses:
         records = read_records(use.annotation_path)
-        chosen = choose_rows(len(records), use.percent, seed, use.name)
+        weights = read_weights(records, use.annotation_path) if weighted else None
+        if weights is None:
+            chosen = choose_rows(len(records), use.percent, seed, use.name)
+        else:
+            chosen = choose_weighted_rows(weights, use.percent, seed, use.name)
         folders = (use.data_path, use.annotation_path.parent, Path())
         rows.num_by_name[use.name] = rows.num_by_name.get(use.name, 0) + len(chosen)
         answer_format = read_answer_format(use.annotation_path.parent)
@@ -134,6 +145,27 @@ def load_rows(
         first = rows.skips[0]
         raise RecordError(f"none of {len(rows.skips):,} rows can be used; the first: {first.id}: {first.reason}")
     return rows
+
+
+def read_weights(records: Sequence[Record], path: Path) -> list[float] | None:
+    """How often each row is used in an epoch; None where no row says it.
+
+    Raises:
+        RecordError: A weight is not a number of 0 or more, or all are 0.
+    """
+    if not any(WEIGHT_KEY in record for record in records):
+        return None
+    weights = [record.get(WEIGHT_KEY, 1.0) for record in records]
+    for record, weight in zip(records, weights, strict=True):
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise RecordError(
+                f"{record_name(record)} in {path}: {WEIGHT_KEY} {str(weight)[:80]!r} is not a number of 0 or more; "
+                "run ./convert_to_training_format.py again"
+            )
+    if not any(weights):
+        raise RecordError(f"{path}: every {WEIGHT_KEY} is 0, so no row is used; take the key out")
+    return weights
 
 
 def _judge(

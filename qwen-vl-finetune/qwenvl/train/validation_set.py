@@ -75,7 +75,7 @@ def build_validation_set(
         DrivingError: There are no such rows, they ask for another format, or cannot give the metric asked for.
     """
     uses = find_validation(training, plan.data.eval_dataset_use)
-    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir)
+    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, weighted=False)
     if training_rows.answer_format and rows.answer_format and training_rows.answer_format != rows.answer_format:
         other = explain_other_track("training", training_rows.answer_format, uses[0].name, rows.answer_format)
         if other:
