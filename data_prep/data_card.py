@@ -5,6 +5,7 @@ dataset.json + the plans of the stages ──build_card──▶ README.md, with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,16 @@ def build_card(
 
 def format_header(title: str, licence: dict[str, Any]) -> str:
     """The YAML that the Hub reads: one licence for all, or "other"."""
-    names = {one["name"] for one in licence["origins"].values()}
+    terms = list(licence["origins"].values())
+    names = {one["name"] for one in terms}
     (name,) = names if len(names) == 1 else ("several",)
     lines = ["---", f"pretty_name: {dump_json(title)}"]
     if name in HUB_LICENCES:
         lines.append(f"license: {name}")
     else:
-        lines += ["license: other", f"license_name: {dump_json(name)}"]
+        # The Hub takes small letters, digits, dots and dashes.
+        lines += ["license: other", f"license_name: {re.sub('[^a-z0-9.]+', '-', name.lower())}"]
+        lines += [f"license_link: {terms[0]['url']}"] if len(terms) == 1 and terms[0]["url"] else []
     return "\n".join([*lines, "task_categories:", "- video-text-to-text", "tags:", "- driving", "---"])
 
 

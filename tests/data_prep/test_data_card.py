@@ -58,6 +58,14 @@ def test_the_hubs_library_reads_the_licence_off_the_header(tmp_path, changes, li
     assert data.license == licence and data.task_categories == ["video-text-to-text"]
 
 
+def test_a_licence_that_the_hub_has_no_name_for_is_named_and_linked(folder):
+    from huggingface_hub import DatasetCard
+
+    data = DatasetCard(read_card(folder / "dataset")).data
+    assert data.license_name == "nvidia-autonomous-vehicle-dataset-license-agreement"
+    assert data.license_link == "https://huggingface.co/datasets/nvidia/PhysicalAI-Autonomous-Vehicles"
+
+
 def test_a_card_that_was_lost_is_written_again(tmp_path):
     output = prepare(tmp_path, make_rows(6))
     before = read_card(output)
