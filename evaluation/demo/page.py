@@ -1,4 +1,4 @@
-"""The demo's page. The only file that imports gradio; what is asked and shown is demo_model's."""
+"""The demo's page. The only file that imports gradio; what is asked and shown is demo.model's."""
 
 from __future__ import annotations
 

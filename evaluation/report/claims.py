@@ -6,13 +6,11 @@ from html import escape
 from typing import Any
 
 from driving.answer_format import VIDEO_ONLY
-from evaluation.report.names import SHORT, SHOWN, bar_of
+from evaluation.report.names import SHORT, SHOWN, Metrics, bar_of
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import bar_chart
 from evaluation.scoring.score import METRICS
 from evaluation.scoring.tracks import SPOKEN
-
-Metrics = dict[str, Any]
 
 CONTROL_NAMES = {
     "frozen": "first frame frozen",
@@ -120,7 +118,7 @@ def _render_costs(metrics: Metrics) -> str:
 
 
 def _draw_controls(metrics: Metrics) -> str:
-    figures = []
+    figures, note = [], _count_rows(metrics)
     for name, title, unit, digits in (
         ("velocity_mae_mps", "Speed error", "m/s", 2),
         ("curvature_mae_per_m", "Curvature error", "1/m", 4),
@@ -130,7 +128,14 @@ def _draw_controls(metrics: Metrics) -> str:
         bars.append(bar_of(SPOKEN[metrics["reference"]], metrics["baselines"][metrics["reference"]][name], "mean"))
         bars = [bar for bar in bars if bar is not None]
         if len(bars) > 1:
-            figures.append(
-                render_figure(f"{title} [{unit}]", bar_chart(bars, unit, digits, f"{title} under each control"))
-            )
+            chart = bar_chart(bars, unit, digits, f"{title} under each control")
+            figures.append(render_figure(f"{title} [{unit}]", chart, note))
     return "".join(figures)
+
+
+def _count_rows(metrics: Metrics) -> str:
+    """What to say where the controls were shown for some of the rows only: bars of other rows stand beside theirs."""
+    fewest = min((entry["num_rows"] for entry in metrics["controls"].values()), default=metrics["rows"]["num_scored"])
+    if fewest == metrics["rows"]["num_scored"]:
+        return ""
+    return f"controls: {fewest:,} of {metrics['rows']['num_scored']:,} rows; the others: all of them"

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.report.names import Metrics
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import Series, line_chart
 from evaluation.scoring.score import METRICS
 
-Metrics = dict[str, Any]
 RATES = {
     "strict_rate": "exactly the list asked for",
     "failed_rate": "could not be read",

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report.names import NAMES
+from evaluation.report.names import NAMES, Metrics
 from evaluation.report.page import format_estimate, format_number, render_figure, render_section, render_table
 from evaluation.report.svg import Series, line_chart
 
-Metrics = dict[str, Any]
 SHOWN = {
     "ade_m": "average until then [m]",
     "fde_m": "at that time [m]",

@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluation.comparing.comparison import COMPARED, HEADLINES, NUM_CHANGED
 from evaluation.report.forest import forest_chart
+from evaluation.report.names import SHORT
 from evaluation.report.page import (
     format_estimate,
     format_number,
@@ -20,12 +21,6 @@ from evaluation.report.page import (
 from evaluation.report.strata import TITLES
 from evaluation.report.svg import Bar, Series, bar_chart, scatter_chart
 
-SHORT = {
-    "velocity_mae_mps": "speed error",
-    "curvature_mae_per_m": "curvature error",
-    "ade_m": "ADE",
-    "fde_m": "FDE",
-}
 VERDICTS = {
     "a": '<span class="fails">A is better</span>',
     "b": '<span class="holds">B is better</span>',

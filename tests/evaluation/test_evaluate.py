@@ -223,8 +223,9 @@ def test_fewer_rows_are_spread_over_the_clips(evaluate, tmp_path):
     assert (metrics["rows"]["num_scored"], metrics["rows"]["num_clips"]) == (3, 3)
 
 
-def test_the_controls_may_look_at_fewer_rows(evaluate):
+def test_the_controls_may_look_at_fewer_rows_and_the_report_says_so(evaluate, tmp_path):
     metrics = evaluate(control_samples=3)
+    assert "controls: 3 of 6 rows; the others: all of them" in (tmp_path / "results" / "report.html").read_text()
     assert metrics["controls"]["frozen"]["num_rows"] == 3
     assert metrics["rows"]["num_scored"] == 6
 
