@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.download.options import DownloadOptions
+from evaluation.evaluate import EvaluateOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "FINETUNE.md", "CONTRIBUTING.md"]
@@ -70,6 +71,12 @@ def test_every_flag_of_the_download_is_in_its_table():
     documented = {flag for row in rows for flag in re.findall(r"`(--[a-z-]+)`", row)}
     flags = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DownloadOptions)}
     assert flags - documented == set()
+
+
+def test_every_flag_of_the_evaluation_is_in_the_walk_through():
+    text = (ROOT / "FINETUNE.md").read_text(encoding="utf-8")
+    flags = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(EvaluateOptions)]
+    assert [flag for flag in flags if not re.search(rf"{flag}\b(?!-)", text)] == []
 
 
 def launcher_variables() -> set[str]:
