@@ -148,8 +148,23 @@ class AnswerFormat:
             self.num_pairs, f"{self.fps:g}", f"{seconds}-second", horizon, notation.pattern, notation.sign_hint
         )
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> AnswerFormat:
+        """What `to_json` wrote.
+
+        Raises:
+            DrivingError: It is a format of another version.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DrivingError(
+                f"the answer format {values} is not one of this version ({error}); run ./convert_to_training_format.py "
+                "again for data, and use a model with the version of this project that trained it"
+            ) from error
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `AnswerFormat(**values)` rebuilds; for video only the same as before there were tracks."""
+        """Plain values that `from_json` rebuilds; for video only the same as before there were tracks."""
         values = asdict(self)
         if not self.history_pairs:
             del values["history_pairs"]

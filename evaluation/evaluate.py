@@ -223,8 +223,7 @@ def choose_loader(options: EvaluateOptions) -> EngineFactory:
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
-    from evaluation.asking.engine import choose_device, load_engine
-    from qwenvl.data.preview import find_prompt_change
+    from evaluation.asking.engine import check_prompt, choose_device, load_engine
     from qwenvl.train.generation import choose_max_new_tokens
 
     folders = [options.test_data.parent, Path.cwd()]
@@ -239,9 +238,7 @@ def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str
     )
     if options.prepared_dir is not None:
         engine.use_prepared(options.prepared_dir, planned.job.records)
-    change = find_prompt_change(engine.preprocessing, engine.processor)
-    if change and not options.force:
-        raise DrivingError(f"{change}, or pass --force")
+    check_prompt(engine, force=options.force)
     if options.max_new_tokens == "auto":
         engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
     else:

@@ -218,10 +218,7 @@ def choose_answer_format(dataset: dict[str, Any], checkpoint: Checkpoint, option
             f"{taught.get(key)!r}; "
             "evaluate on data of the format it was trained on, or pass --force"
         )
-    try:
-        return AnswerFormat(**(asked if asked is not None else taught))
-    except TypeError as error:
-        raise DrivingError(f"the answer format {asked or taught} is not one of this version ({error})") from error
+    return AnswerFormat.from_json(asked if asked is not None else taught)
 
 
 def is_synthetic(dataset: dict[str, Any], truth: Truth) -> bool:

@@ -170,6 +170,19 @@ def describe_device(name: str) -> str:
     return f"{device.split(':')[0]} {str(inference_dtype(device)).removeprefix('torch.')}"
 
 
+def check_prompt(engine: QwenEngine, *, force: bool) -> None:
+    """Refuse a model whose prompt is rendered differently now than in training.
+
+    Raises:
+        DrivingError: It is, and `force` is off.
+    """
+    from qwenvl.data.preview import find_prompt_change
+
+    change = find_prompt_change(engine.preprocessing, engine.processor)
+    if change and not force:
+        raise DrivingError(f"{change}, or pass --force")
+
+
 def load_engine(
     model: str,
     device: str,

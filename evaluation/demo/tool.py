@@ -20,7 +20,6 @@ from driving.options import option, parse_options
 from evaluation.evaluate import parse_auto_tokens, parse_device
 
 if TYPE_CHECKING:
-    from driving.answer_format import AnswerFormat
     from evaluation.demo.model import Demo
 
 
@@ -29,7 +28,7 @@ class DemoOptions:
     """Serve a small web page on this machine, to try a model on held-out clips and on videos of your own.
 
     Reads a model folder and, where it is there, a training JSON with truth.parquet beside it; writes nothing but
-    temporary files. It needs gradio: uv sync --extra demo. Running twice is safe.
+    temporary files. It needs gradio: uv sync --inexact --extra demo. Running twice is safe.
     """
 
     model: str = option("checkpoints/physical_ai_driving_lora", help="adapter folder or full model folder")
@@ -68,7 +67,7 @@ def check_gradio() -> None:
         DrivingError: With how it is installed.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise DrivingError("the demo needs gradio, which is not installed; uv sync --extra demo")
+        raise DrivingError("the demo needs gradio, which is not installed; run uv sync --inexact --extra demo")
 
 
 def load_demo(options: DemoOptions, folder: Path) -> Demo:
@@ -81,10 +80,11 @@ def load_demo(options: DemoOptions, folder: Path) -> Demo:
     from driving.row_choice import choose_evenly
     from evaluation.demo.model import Demo
     from evaluation.scoring.truth import TRUTH_NAME, read_truth
+    from evaluation.serving.vllm_command import read_format
     from qwenvl.data.dataset import read_records
 
     engine, preprocessing = _load_engine(options)
-    answer_format = _read_format(preprocessing)
+    answer_format = read_format(preprocessing)
     records, truth = [], None
     if options.test_data.exists():
         rows = read_records(options.test_data)
@@ -98,7 +98,8 @@ def load_demo(options: DemoOptions, folder: Path) -> Demo:
 
 
 def _load_engine(options: DemoOptions) -> tuple[Any, Any]:
-    from evaluation.serving.vllm_command import choose_answer_limit
+    from evaluation.asking.answer_limit import choose_answer_limit
+    from evaluation.serving.vllm_command import read_format
 
     folders = [options.test_data.parent, Path.cwd()]
     if options.server:
@@ -111,10 +112,9 @@ def _load_engine(options: DemoOptions) -> tuple[Any, Any]:
         engine: Any = ServedEngine(server, choose_model(server, options.served_name), processor, preprocessing, folders)
         engine.any_prompt = options.force
     else:
-        from evaluation.asking.engine import choose_device, load_engine
+        from evaluation.asking.engine import check_prompt, choose_device, load_engine
         from evaluation.checkpoint import read_checkpoint
         from evaluation.planning import check_papers
-        from qwenvl.data.preview import find_prompt_change
 
         checkpoint = read_checkpoint(options.model, options.base_model)
         check_papers(checkpoint, force=options.force)
@@ -126,22 +126,7 @@ def _load_engine(options: DemoOptions) -> tuple[Any, Any]:
             other_base=options.force,
         )
         processor, preprocessing = engine.processor, engine.preprocessing
-        change = find_prompt_change(preprocessing, processor)
-        if change and not options.force:
-            raise DrivingError(f"{change}, or pass --force")
-    limit = choose_answer_limit(preprocessing.answer_format, processor.tokenizer)
+        check_prompt(engine, force=options.force)
+    limit = choose_answer_limit(read_format(preprocessing), processor.tokenizer)
     engine.max_new_tokens = limit if options.max_new_tokens == "auto" else int(options.max_new_tokens)
     return engine, preprocessing
-
-
-def _read_format(preprocessing: Any) -> AnswerFormat | None:
-    from driving.answer_format import AnswerFormat
-
-    if preprocessing.answer_format is None:
-        return None
-    try:
-        return AnswerFormat(**preprocessing.answer_format)
-    except TypeError as error:
-        raise DrivingError(
-            f"the answer format {preprocessing.answer_format} is not one of this version ({error})"
-        ) from error

@@ -54,9 +54,13 @@ def run(options: AskOptions) -> list[str]:
         DrivingError: A clip cannot be read, or the server does not answer as it should.
     """
     from driving.ledger import write_json
+
+    if options.save_request and len(options.clips) > 1:
+        raise DrivingError(f"--save-request holds one request, and {len(options.clips)} clips are named; name one")
+    from evaluation.asking.answer_limit import choose_answer_limit
     from evaluation.serving.client import Server, choose_model
     from evaluation.serving.engine import ServedEngine
-    from evaluation.serving.vllm_command import choose_answer_limit, load_papers
+    from evaluation.serving.vllm_command import load_papers, read_format
 
     processor, preprocessing = load_papers(Path(options.model))
     server = Server.from_environment(options.server, options.timeout_s)
@@ -64,7 +68,7 @@ def run(options: AskOptions) -> list[str]:
     engine = ServedEngine(server, name or "driving", processor, preprocessing, [], pictures=options.pictures)
     engine.any_prompt = options.force
     engine.max_new_tokens = options.max_new_tokens or choose_answer_limit(
-        preprocessing.answer_format, processor.tokenizer
+        read_format(preprocessing), processor.tokenizer
     )
     lines = []
     for clip in options.clips:
@@ -93,17 +97,16 @@ def build_record(
     from driving.answer_format import AnswerFormat
     from driving.clock import US_PER_S
     from driving.recording import VideoAddress
+    from evaluation.serving.vllm_command import read_format
     from evaluation.video.seconds import Second, build_records, explain_rate, plan_seconds
     from video_io import probe_video
 
     if not clip.exists():
         raise DrivingError(f"{clip} is not there; give the path of a video")
-    if preprocessing.answer_format is None and not question:
+    taught = read_format(preprocessing)
+    if taught is None and not question:
         raise DrivingError("this checkpoint does not say which question it was trained on; pass --question")
-    if preprocessing.answer_format is None:
-        answer_format = AnswerFormat(system_prompt="")
-    else:
-        answer_format = AnswerFormat(**preprocessing.answer_format)
+    answer_format = taught or AnswerFormat(system_prompt="")
     if question:
         answer_format = dataclasses.replace(answer_format, user_instruction=question, history_pairs=0)
     info = probe_video(VideoAddress(str(clip)))
@@ -117,12 +120,13 @@ def build_record(
 
 
 def _describe(clip: Path, answer: Any, preprocessing: Any, note: str) -> list[str]:
-    from driving.answer_format import AnswerFormat
     from evaluation.scoring.answers import parse_text
+    from evaluation.serving.vllm_command import read_format
 
     facts = [f"{answer.prompt_tokens:,} prompt tokens", f"{answer.num_tokens} tokens"]
     facts += ["cut by the token limit"] * answer.is_cut + [note] * bool(note)
-    if preprocessing.answer_format is not None:
-        parsed = parse_text(answer.text, AnswerFormat(**preprocessing.answer_format))
+    taught = read_format(preprocessing)
+    if taught is not None:
+        parsed = parse_text(answer.text, taught)
         facts.insert(0, f"{parsed.parsing}: {parsed.error}" if parsed.error else parsed.parsing)
     return [f"{clip}: {answer.text}", f"  {'; '.join(facts)}"]

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
 from driving.options import option, parse_options
+from evaluation.asking.answer_limit import choose_answer_limit
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
 LENGTH_STEP_TOKENS, LENGTH_MARGIN = 256, 1.1  # clips of another shape have a few tokens more
@@ -99,7 +101,7 @@ def plan_serving(options: VllmOptions) -> Serving:
     processor, preprocessing = load_papers(folder)
     record, clips = build_example(preprocessing)
     prompt = plan_prompt(record, clips, processor, preprocessing)
-    limit = choose_answer_limit(preprocessing.answer_format, processor.tokenizer)
+    limit = choose_answer_limit(read_format(preprocessing), processor.tokenizer)
     if prompt.difference:
         raise DrivingError(
             f"{folder}: vLLM would not ask as training did: {prompt.difference}; use scripts/evaluate.py"
@@ -157,19 +159,10 @@ def load_papers(folder: Path) -> tuple[Any, Any]:
     return processor, preprocessing
 
 
-def choose_answer_limit(answer_format: dict[str, Any] | None, tokenizer: Any) -> int:
-    """Tokens of the longest answer that a car can drive, and a margin; 512 where no format is known."""
-    import numpy as np
-
-    from driving.answer_format import AnswerFormat, format_answer
-    from driving.trajectory import Trajectory
-    from qwenvl.train.generation import choose_max_new_tokens
-
-    if answer_format is None:
-        return 512
-    format_ = AnswerFormat(**answer_format)
-    longest = Trajectory(np.full(format_.num_pairs, -99.99), np.full(format_.num_pairs, -0.1999))
-    return choose_max_new_tokens([format_answer(longest, format_)], tokenizer)
+def read_format(preprocessing: Any) -> AnswerFormat | None:
+    """The answer format that a checkpoint was taught; None where it answers in words."""
+    taught = preprocessing.answer_format
+    return None if taught is None else AnswerFormat.from_json(taught)
 
 
 def _serve_model(options: VllmOptions, folder: Path) -> tuple[list[str], list[str]]:

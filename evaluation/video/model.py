@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from driving.answer_format import AnswerFormat, format_answer
+from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
-from driving.trajectory import Trajectory
-from evaluation.asking.engine import Engine, choose_device, load_engine
+from evaluation.asking.answer_limit import choose_answer_limit
+from evaluation.asking.engine import Engine, check_prompt, choose_device, load_engine
 from evaluation.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from evaluation.video.tool import PredictOptions
-
-WIDEST_ANSWER = (-88.8, -0.8888)  # no pair of a sane answer is longer than this one
 
 
 def choose_answer_format(checkpoint: Checkpoint) -> AnswerFormat:
@@ -33,17 +29,11 @@ def choose_answer_format(checkpoint: Checkpoint) -> AnswerFormat:
             f"{checkpoint.name} was not taught to answer with motion: its preprocessing.json holds no answer_format; "
             "take a model that was trained on a driving dataset of this project"
         )
-    try:
-        return AnswerFormat(**taught)
-    except TypeError as error:
-        raise DrivingError(f"the answer format {taught} is not one of this version ({error})") from error
+    return AnswerFormat.from_json(taught)
 
 
 def load_model(options: PredictOptions, answer_format: AnswerFormat, checkpoint: Checkpoint) -> Engine:
     """The model with its own preprocessing, and room for the longest answer of its format."""
-    from qwenvl.data.preview import find_prompt_change
-    from qwenvl.train.generation import choose_max_new_tokens
-
     engine = load_engine(
         options.model,
         choose_device(options.device),
@@ -53,15 +43,9 @@ def load_model(options: PredictOptions, answer_format: AnswerFormat, checkpoint:
         has_preprocessing=checkpoint.preprocessing is not None,
         dataset={"fps": answer_format.fps},
     )
-    change = find_prompt_change(engine.preprocessing, engine.processor)
-    if change and not options.force:
-        raise DrivingError(f"{change}, or pass --force")
-    if options.max_new_tokens == "auto":
-        longest = Trajectory.from_pairs(np.tile(WIDEST_ANSWER, (answer_format.num_pairs, 1)))
-        text = format_answer(longest, answer_format)
-        engine.max_new_tokens = choose_max_new_tokens([text], engine.processor.tokenizer)
-    else:
-        engine.max_new_tokens = int(options.max_new_tokens)
+    check_prompt(engine, force=options.force)
+    limit = choose_answer_limit(answer_format, engine.processor.tokenizer)
+    engine.max_new_tokens = limit if options.max_new_tokens == "auto" else int(options.max_new_tokens)
     if options.constrained:
         engine.keep_to_format(answer_format)
         engine.generate = engine.generate_constrained

@@ -278,7 +278,12 @@ def test_the_pattern_shown_has_as_many_decimals_as_the_answer():
 
 def test_a_format_survives_its_json():
     answer_format = AnswerFormat("signed2", 10, 10.0, 1.0, "system", "question {fps}")
-    assert AnswerFormat(**answer_format.to_json()) == answer_format
+    assert AnswerFormat.from_json(answer_format.to_json()) == answer_format
+
+
+def test_a_format_of_another_version_is_one_line():
+    with pytest.raises(DrivingError, match=r"the answer format \{'pairs': 2\} is not one of this version .*run "):
+        AnswerFormat.from_json({"pairs": 2})
 
 
 def test_a_pair_stands_for_its_share_of_the_duration():

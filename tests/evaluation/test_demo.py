@@ -206,7 +206,9 @@ def test_a_port_that_is_taken_is_one_line(page, port):
 
 def test_without_gradio_it_says_how_it_is_installed(monkeypatch):
     monkeypatch.setattr(tool.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DrivingError, match="the demo needs gradio, which is not installed; uv sync --extra demo"):
+    with pytest.raises(
+        DrivingError, match="the demo needs gradio, which is not installed; run uv sync --inexact --extra demo"
+    ):
         tool.main([])
 
 

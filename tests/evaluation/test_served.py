@@ -405,6 +405,12 @@ def test_the_request_can_be_written_instead_of_sent(served, clip, recorded, tmp_
     assert body["stream"] is False and body["messages"][1]["content"][0]["type"] == "video_url"
 
 
+def test_one_request_is_about_one_clip(served, clip, tmp_path):
+    options = AskOptions(clips=(clip, clip), model=str(served), save_request=tmp_path / "request.json")
+    with pytest.raises(DrivingError, match="--save-request holds one request, and 2 clips are named; name one"):
+        ask_server.run(options)
+
+
 def test_another_question_is_asked_where_one_is_given(served, clip, recorded, question):
     recorded.play(completion("Dry.", question[2]))
     ask_about(clip, served, recorded, question="Is the road wet?", force=True)

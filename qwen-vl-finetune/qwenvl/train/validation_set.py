@@ -86,7 +86,7 @@ def build_validation_set(
         )
     chosen = choose_evenly(rows.records, plan.run.eval_samples, plan.run.seed) if plan.run.eval_samples else []
     truths = [str(rows.records[row]["conversations"][-1]["value"]) for row in chosen]
-    answer_format = AnswerFormat(**rows.answer_format) if rows.answer_format else None
+    answer_format = AnswerFormat.from_json(rows.answer_format) if rows.answer_format else None
     formats = [answer_format if rows.names[row] in rows.names_with_format else None for row in chosen]
     tokenizer = dataset.processor.tokenizer
     shared = set(rows.groups) & set(training_rows.groups)
