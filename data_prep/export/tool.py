@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.balance import BALANCE_NAME
 from data_prep.data_card import CARD_NAME, write_card
 from data_prep.export import lerobot, llamafactory, swift, trl, upstream, webdataset
 from data_prep.export.job import ExportFormat, ExportJob
@@ -63,7 +64,8 @@ class ExportOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The door's body: options in, exit code out."""
-    print(run(parse_options(ExportOptions, argv))["message"])
+    for line in run(parse_options(ExportOptions, argv))["lines"]:
+        print(line)
     return 0
 
 
@@ -71,7 +73,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
     """Export the dataset, or find it exported.
 
     Returns:
-        {"message": last line of output, "splits": rows of each}.
+        {"lines": what to print, "splits": rows of each}.
 
     Raises:
         LicenceError: The data may not be passed on.
@@ -86,11 +88,12 @@ def run(options: ExportOptions) -> dict[str, Any]:
     ) as output:
         if output.is_complete:
             summary = output.manifest["summary"]
-            return {**summary, "message": f"{options.output_dir} is already complete: {_format_counts(summary)}"}
+            return {**summary, "lines": [f"{options.output_dir} is already complete: {_format_counts(summary)}"]}
         names = write_export(options, rows, plan)
         summary = {"splits": rows.splits}
         output.finish(summary, names)
-    return {**summary, "message": f"{_format_counts(summary)} written to {options.output_dir} as {options.format}"}
+    last = f"{_format_counts(summary)} written to {options.output_dir} as {options.format}"
+    return {**summary, "lines": [*list_warnings(options), last]}
 
 
 def plan_output(options: ExportOptions, forced: Sequence[str]) -> dict[str, Any]:
@@ -105,6 +108,13 @@ def plan_output(options: ExportOptions, forced: Sequence[str]) -> dict[str, Any]
         **({"shard_rows": options.shard_rows} if is_packed else {"media": options.media}),
         "forced_against": list(forced),
     }
+
+
+def list_warnings(options: ExportOptions) -> list[str]:
+    """What the user should hear of that the other tool will not do."""
+    if options.format == "webdataset" or not (options.dataset_dir / BALANCE_NAME).is_file():
+        return []
+    return [f"WARNING: the rows have weights (--balance), which readers of {options.format} know nothing of"]
 
 
 def write_export(options: ExportOptions, rows: Rows, plan: dict[str, Any]) -> list[str]:

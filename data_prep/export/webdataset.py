@@ -17,6 +17,7 @@ from data_prep.export.rows import Record, iter_samples, read_video
 from data_prep.export.shards import count_shards, iter_shards
 from data_prep.training_format import TRUTH_COLUMNS
 from driving.ledger import dump_json, write_atomically
+from driving.records import WEIGHT_KEY
 
 
 def write(job: ExportJob) -> list[str]:
@@ -50,7 +51,8 @@ def _write_shard(job: ExportJob, path: Path, first: int, shard: list[tuple[Recor
             video = job.media.find(read_video(record))
             key = format_key(number, record["id"])
             known = {name: truth[name] for name in ("split", *TRUTH_COLUMNS) if truth.get(name) is not None}
-            facts = {name: record[name] for name in ("id", "group", "conversations")} | known
+            told = ("id", "group", "conversations", WEIGHT_KEY)
+            facts = {name: record[name] for name in told if name in record} | known
             with video.open("rb") as data:
                 _add(tar, f"{key}{video.suffix.lower()}", data, video.stat().st_size)
             text = dump_json(facts).encode()

@@ -87,7 +87,7 @@ def test_two_exports_are_the_same_bytes(free, form):
 def test_a_complete_export_is_left_untouched(free, form):
     output = export(free, form, output=f"{form}_1")
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.name != ".lock"}
-    told = run(ExportOptions(form, output, free / "training"))["message"]
+    (told,) = run(ExportOptions(form, output, free / "training"))["lines"]
     assert told.startswith(f"{output} is already complete: ") and told.endswith(" test rows")
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -126,6 +126,39 @@ def test_another_format_does_not_go_into_the_same_folder(free):
     export(free, "swift", output="one")
     with pytest.raises(LedgerError, match="was made with format = swift, this run asks for upstream"):
         export(free, "upstream", output="one")
+
+
+# weights of rows
+
+
+@pytest.fixture(scope="module")
+def weighed(free) -> Path:
+    from data_prep.training_format import ConvertOptions
+    from data_prep.training_format import run as convert
+
+    convert(ConvertOptions(free / "dataset", free / "weighed", balance="speed"))
+    return free / "weighed"
+
+
+def test_weights_that_a_format_has_no_reader_for_are_told_of(weighed, monkeypatch, capsys):
+    monkeypatch.chdir(weighed.parent)
+    words = ["--dataset-dir", "weighed", "--format", "swift", "--output-dir", "swift_weighed"]
+    assert main(words) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "WARNING: the rows have weights (--balance), which readers of swift know nothing of"
+    assert "written to swift_weighed as swift" in told[1]
+
+
+def test_weights_stand_in_webdatasets_rows(weighed, monkeypatch, capsys):
+    import tarfile
+
+    monkeypatch.chdir(weighed.parent)
+    words = ["--dataset-dir", "weighed", "--format", "webdataset", "--output-dir", "web_weighed"]
+    assert main(words) == 0 and "WARNING" not in capsys.readouterr().out
+    with tarfile.open(weighed.parent / "web_weighed" / "train-000000.tar") as tar:
+        rows = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]
+    records = json.loads((weighed / "train.json").read_text())
+    assert [row["sampling_weight"] for row in rows] == [record["sampling_weight"] for record in records]
 
 
 # the card
