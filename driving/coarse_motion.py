@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driving.clock import US_PER_S
+from driving.motion_bins import TURN_EDGES_DEG
 from driving.motion_facts import (
     ACCELERATES,
     BRAKES,
@@ -37,7 +38,7 @@ WINDOW_FACTS = (
     ACCELERATES, BRAKES, STOPS, STARTS, REVERSES, DRIVES, TURNS_LEFT, TURNS_RIGHT, STRAIGHT, SPEED_UNKNOWN,
     TURN_UNKNOWN,
 )  # fmt: skip
-STRAIGHT_DEG_PER_S = 2.0  # the same as "straight" of evaluation/scoring/strata.py
+STRAIGHT_DEG_PER_S = TURN_EDGES_DEG[0]
 SPLIT_TURN_DEG = 5.0  # a smaller turn around a stop makes neither side of it a turn
 MAX_FIX_GAP_US = 2_500_000  # of fixes that come once a second, one may be lost
 MAX_END_S = 2.0  # so much of a recording may lie before its first fix, and after its last

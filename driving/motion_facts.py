@@ -1,7 +1,7 @@
 """What the car did, in the words a text may claim: from recorded speed and heading.
 
-Thresholds are those of evaluation/scoring/strata.py and design.md section 3 where they exist; a turn is a street
-corner, not a bend: 30 degrees within 8 s. Facts of a single second: coarse_motion.py.
+Thresholds are those of motion_bins.py and design.md section 3 where they exist; a turn is a street corner, not a bend:
+30 degrees within 8 s. Facts of a single second: coarse_motion.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from data_prep.sources.bdd100k_info import build_motion, read_info
@@ -99,11 +98,13 @@ def _index_infos(root: Path) -> dict[tuple[str, str], Path]:
 def _find_infos(root: Path) -> Iterator[Path]:
     """JSON files of every folder called info under `root`, or beside it or one of the folders above it."""
     folder = root if root.is_dir() else root.parent
-    files = [walk_files(folder)]
-    for _ in range(LEVELS_ABOVE):
-        folder = folder / ".."
-        files.append(walk_files(folder / INFO))
-    return (path for path in chain(*files) if path.suffix == ".json" and INFO in path.parts)
+    for path in walk_files(folder):
+        if path.suffix == ".json" and INFO in path.relative_to(folder).parts:
+            yield path
+    for level in range(1, LEVELS_ABOVE + 1):
+        beside = folder.joinpath(*[".."] * level, INFO)
+        if not folder.resolve().is_relative_to(beside.resolve()):  # it may hold the videos: then it is no package
+            yield from (path for path in walk_files(beside) if path.suffix == ".json")
 
 
 def _find_info_split(info: Path) -> str:

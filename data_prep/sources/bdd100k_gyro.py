@@ -62,7 +62,7 @@ def _fit_course(
 ) -> tuple[float, float] | None:
     """(sign, bias in rad/s) by which the gyro's angle follows the course, or None where it does not.
 
-    Least squares over pairs of neighbouring fixes: change of course = scale x change of angle + bias x time.
+    Least squares over pairs of neighbouring fixes: change of heading = scale x change of angle + bias x time.
     """
     gaps_us = np.diff(course_times_us)
     is_covered = (course_times_us[:-1] >= times_us[0]) & (course_times_us[1:] <= times_us[-1])
@@ -71,10 +71,13 @@ def _fit_course(
     if len(turned) < MIN_PAIRS or np.ptp(np.cumsum(turned)) < MIN_TURN_RAD:
         return None
     angles = np.diff(np.interp(course_times_us, times_us, angle))[is_used]
-    columns = np.stack([angles, gaps_us[is_used] / US_PER_S], axis=1)
-    (scale, bias), *_ = np.linalg.lstsq(columns, turned, rcond=None)
-    left_over = turned - columns @ [scale, bias]
+    seconds = gaps_us[is_used] / US_PER_S
+    columns = np.stack([angles, seconds], axis=1)
+    fitted, *_ = np.linalg.lstsq(columns, turned, rcond=None)
+    scale, left_over = fitted[0], turned - columns @ fitted
     explained = 1 - left_over.var() / turned.var() if turned.var() > 0 else 0.0
     if explained < MIN_EXPLAINED or not SCALES[0] <= abs(scale) <= SCALES[1]:
         return None
-    return float(np.sign(scale)), float(bias)
+    sign = float(np.sign(scale))
+    # A course that lags lowers the scale; the bias is what is left at a scale of one.
+    return sign, float((turned - sign * angles).sum() / seconds.sum())

@@ -31,7 +31,7 @@ from driving.errors import SourceError
 
 US_PER_MS = 1_000
 MAX_SPEED_MPS = 100.0
-MIN_COURSE_SPEED_MPS = 1.0  # below it a course is noise
+MIN_COURSE_SPEED_MPS = 2.0  # below it a GPS course swings by more than a bend turns
 MAX_DISTANCE_MS = 3_600_000  # a fix further from the start than this is on another clock
 
 

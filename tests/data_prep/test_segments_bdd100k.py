@@ -97,12 +97,15 @@ def test_a_log_of_another_length_than_its_video_is_not_believed(tmp_path):
     assert note.reason.startswith("the video lasts 5.0 s, its log says 10.0 s, so nothing tells which part of it")
 
 
-def test_a_run_after_a_note_keeps_what_was_cut(tmp_path, capsys):
-    draw_mov(tmp_path / f"bdd100k/videos/test/{B}.mov", seconds=4)
-    cut(tmp_path)
-    first = last_line(capsys)
-    cut(tmp_path)
-    assert last_line(capsys) == first
+def test_a_run_that_was_stopped_keeps_the_recordings_whose_facts_are_not_known(tmp_path, monkeypatch, capsys):
+    for name in (A, B):
+        draw_mov(tmp_path / f"bdd100k/videos/test/{name}.mov", seconds=4)
+    monkeypatch.setattr("data_prep.segments.write_index", lambda *_: 1 / 0)  # stopped when both are cut
+    with pytest.raises(ZeroDivisionError):
+        cut(tmp_path)
+    monkeypatch.undo()
+    assert len(cut(tmp_path)) == 6
+    assert "continuing: 2 of 2 recordings are done" in capsys.readouterr().out
 
 
 def test_facts_are_read_by_the_container_s_times_not_by_counting_frames(tmp_path):

@@ -75,6 +75,12 @@ def test_videos_without_a_split_folder_take_the_split_of_their_log(tmp_path):
     assert ref.split == "train" and "info" in ref.place["info"]
 
 
+def test_labels_of_the_same_name_are_no_logs_wherever_the_dataset_lies(tmp_path):
+    root = tmp_path / "info" / "mine"
+    touch(root, f"train/{A}.mov", f"labels/100k/train/{A}.json")
+    assert Bdd100k().plan(root)[0].place["info"] == ""
+
+
 def test_a_folder_above_the_dataset_is_no_split(tmp_path):
     touch(tmp_path, f"test/data/mine/{A}.mov")
     assert Bdd100k().plan(tmp_path / "test" / "data" / "mine")[0].split == ""
@@ -225,6 +231,14 @@ def test_a_gyro_with_a_bias_is_held_straight_by_the_course(tmp_path):
     log = gyro_and_gravity(lambda t: turn_rate(t) + 0.03, DOWN)
     motion = motion_of(tmp_path, locations=fixes(lambda t: 6.0, turned_course), **log)
     assert motion.heading_rad[-1] - motion.heading_rad[0] == pytest.approx(1.4, abs=0.05)
+
+
+def test_a_course_that_lags_still_vouches_for_the_gyro_and_leaves_no_drift(tmp_path):
+    locations = fixes(lambda t: 6.0, lambda t: turned_course(t - 0.6))
+    motion = motion_of(tmp_path, locations=locations, **gyro_and_gravity(turn_rate, DOWN))
+    at = dict(zip(motion.heading_times_us.tolist(), motion.heading_rad, strict=True))
+    assert at[4_000_000] - at[0] == pytest.approx(0, abs=0.01)
+    assert at[8_000_000] - at[4_000_000] == pytest.approx(1.4, abs=0.03)
 
 
 @pytest.mark.parametrize(
