@@ -41,7 +41,7 @@ from driving.ego_motion import MAX_GAP_S
 from driving.frame_size import FRAME_PIXELS
 from driving.recording import RecordingRef, VideoAddress
 from video_io import write_video
-from video_io.decode import iter_decoded
+from video_io.decode_pyav import iter_decoded
 from video_io.probe import probe_video
 from video_io.scale import FrameScaler, read_planes
 

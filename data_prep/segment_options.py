@@ -14,6 +14,7 @@ from driving.option_values import parse_count, parse_frame_pixels, parse_share
 from driving.options import option, parse_options
 
 AUTO = "auto"
+DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders, which loads the video library
 CUTS = ("resized", "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
 FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
@@ -95,6 +96,12 @@ class SegmentOptions:
         MAX_BAD_FRACTION,
         parse=parse_share,
         help="fail at the end when more of the recordings, or of the segments (and more than 3), are bad",
+    )
+    decoder: str = option(
+        DECODERS[0],
+        choices=DECODERS,
+        help="the library that decodes; torchcodec and decord are extras (8-bit pictures are the same), "
+        "nvdec is torchcodec on a GPU, untested. Nothing is decoded with --cut index",
     )
     workers: int = option(0, parse=parse_count, help="processes; 0 means one for each core")
     allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")

@@ -17,8 +17,8 @@ import numpy as np
 from driving.ledger import write_atomically
 from driving.recording import VideoAddress
 from video_io import VideoEncoder, VideoInfo, check_copyable, copy_range
-from video_io.decode import iter_decoded
-from video_io.scale import FrameScaler
+from video_io.decode import iter_scaled
+from video_io.decoders import PYAV
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def encode_segments(
     size: tuple[int, int],
     encoding: Encoding,
     num_threads: int = 1,
+    decoder: str = PYAV,
 ) -> None:
     """Decode the recording once and encode each segment at a constant `fps`, scaled to (height, width) `size`.
 
@@ -70,10 +71,11 @@ def encode_segments(
     for number, file in enumerate(files):
         for index in file.frame_indices:
             uses[int(index)].append(number)
-    scale = FrameScaler(size, "yuv420p", rotation=info.rotation)
     unfinished: dict[int, tuple[io.BytesIO, VideoEncoder]] = {}
-    for index, frame in iter_decoded(address, sorted(uses), info=info, num_threads=num_threads):
-        scaled = scale(frame)
+    frames = iter_scaled(
+        address, sorted(uses), "yuv420p", info=info, size=size, num_threads=num_threads, decoder=decoder
+    )
+    for index, scaled in frames:
         for number in uses[index]:
             if number not in unfinished:
                 buffer = io.BytesIO()  # one or two segments are open at a time, of a few hundred kilobytes each
@@ -88,7 +90,13 @@ def encode_segments(
 
 
 def copy_segments(
-    address: VideoAddress, info: VideoInfo, files: Sequence[SegmentFile], *, fps: float, num_threads: int = 1
+    address: VideoAddress,
+    info: VideoInfo,
+    files: Sequence[SegmentFile],
+    *,
+    fps: float,
+    num_threads: int = 1,
+    decoder: str = PYAV,
 ) -> None:
     """Write segments at full resolution, even sides: packets copied where frames are contiguous and stand alone, else
     encoded (an odd side is scaled down by one pixel, since yuv420p has none).
@@ -105,7 +113,9 @@ def copy_segments(
         else:
             others.append(file)
     if others:
-        encode_segments(address, info, others, fps=fps, size=size, encoding=COPY, num_threads=num_threads)
+        encode_segments(
+            address, info, others, fps=fps, size=size, encoding=COPY, num_threads=num_threads, decoder=decoder
+        )
 
 
 def _open_encoder(buffer: io.BytesIO, size: tuple[int, int], fps: float, encoding: Encoding) -> VideoEncoder:

@@ -24,7 +24,8 @@ from driving.frame_size import plan_frame_size
 from driving.ledger import Skip
 from driving.recording import Recording, RecordingRef
 from video_io import VideoInfo, check_crc, probe_video
-from video_io.decode import iter_decoded
+from video_io.decode_pyav import iter_decoded
+from video_io.decoders import PYAV
 
 VIDEO_FOLDER = "video_segments"
 
@@ -37,6 +38,7 @@ class CutJob:
         fingerprint: of the recording's input files.
         cut: "resized", "copy" or "index".
         frame_pixels: area of a frame for "resized".
+        decoder: the library that decodes, see `video_io.decoders`.
     """
 
     ref: RecordingRef
@@ -46,6 +48,7 @@ class CutJob:
     frame_pixels: int
     output_dir: Path
     num_threads: int = 1
+    decoder: str = PYAV
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,12 @@ def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[
     files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
     if job.cut == "copy":
         height, width = info.height // 2 * 2, info.width // 2 * 2
-        copy_segments(recording.video, info, files, fps=job.rules.fps, num_threads=job.num_threads)
+        copy_segments(recording.video, info, files, fps=job.rules.fps, num_threads=job.num_threads, decoder=job.decoder)
     else:
         height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
         encode_segments(
             recording.video, info, files, fps=job.rules.fps, size=(height, width), encoding=RESIZED,
-            num_threads=job.num_threads,
+            num_threads=job.num_threads, decoder=job.decoder,
         )  # fmt: skip
     return [SegmentPlace(file.path.as_posix(), height, width) for file in files]
 

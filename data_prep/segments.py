@@ -18,7 +18,7 @@ from data_prep.provenance import read_origin
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
-from data_prep.segment_options import DEFAULT_SPLIT, SegmentOptions
+from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
@@ -41,7 +41,7 @@ from driving.ledger import (
 from driving.lineage import write_commands
 from driving.options import format_command
 from driving.recording import RecordingRef
-from video_io import SCALER
+from video_io import SCALER, check_decoder
 
 FORMAT_VERSION = 4  # part of the plan: raise it when the same input gives other bytes
 
@@ -76,9 +76,11 @@ def run(options: SegmentOptions) -> SegmentSummary:
     Raises:
         SourceError: The input folder is not what it should be.
         DrivingError: The rate and the duration do not make a whole number of frames.
+        VideoError: The decoder asked for cannot be used here.
         LedgerError: The output folder is foreign, locked or from another plan; too much was bad; the disk is full.
     """
     check_apart(options.output_dir, [options.input_dir])
+    check_decoder(options.decoder)
     refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = [hash_input(ref) for ref in refs]
@@ -140,6 +142,8 @@ def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: floa
         "curvature": options.curvature,
         "scaler": SCALER,
         "encoder": {"resized": str(RESIZED), "copy": str(COPY), "index": None}[options.cut],
+        # Named only where it is another than the first one, which folders made before there was a choice have not.
+        **({} if options.decoder == DECODERS[0] or options.cut == "index" else {"decoder": options.decoder}),
     }
 
 
@@ -202,6 +206,7 @@ def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerpri
         frame_pixels=options.video_frame_pixels,
         output_dir=options.output_dir,
         num_threads=max(1, count_cores() // num_workers),
+        decoder=options.decoder,
     )
 
 

@@ -6,7 +6,8 @@ address ──▶ probe ──▶ decode ──▶ scale ──▶ clips (arrays
 
 from video_io.address import check_crc, open_address
 from video_io.clips import read_clip
-from video_io.decode import decode_frames, iter_frames
+from video_io.decode import decode_at, decode_frames, iter_frames
+from video_io.decoders import DECODERS, check_decoder
 from video_io.encode import VideoEncoder, write_video
 from video_io.join import join_videos
 from video_io.probe import VideoInfo, probe_video
@@ -14,12 +15,15 @@ from video_io.remux import check_copyable, copy_range
 from video_io.scale import SCALER
 
 __all__ = [
+    "DECODERS",
     "SCALER",
     "VideoEncoder",
     "VideoInfo",
     "check_copyable",
     "check_crc",
+    "check_decoder",
     "copy_range",
+    "decode_at",
     "decode_frames",
     "iter_frames",
     "join_videos",

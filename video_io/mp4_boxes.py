@@ -7,14 +7,13 @@ Source: ISO/IEC 14496-12, 8.3.2 (track header box).
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from driving.errors import VideoError
 from driving.recording import VideoAddress
 from video_io.address import open_address
+from video_io.rotation import plan_rotation
 
 
 def read_rotation(address: VideoAddress, track_id: int) -> int:
@@ -29,15 +28,7 @@ def read_rotation(address: VideoAddress, track_id: int) -> int:
         else:
             with open(place, "rb") as file:  # noqa: PTH123 - a plain name, as open_address gives it
                 matrix = _find_matrix(file, track_id)
-    if matrix is None:
-        return 0
-    a, b, c, d = matrix
-    if a * d - b * c < 0:
-        raise VideoError(f"{address} asks to be shown mirrored, which is not applied; convert it first")
-    degrees = -math.degrees(math.atan2(b, a)) % 360
-    if abs(degrees / 90 - round(degrees / 90)) > 0.01:
-        raise VideoError(f"{address} asks to be shown turned by {degrees:.0f} degrees; only quarter turns are applied")
-    return round(degrees) % 360
+    return 0 if matrix is None else plan_rotation(address, *matrix)
 
 
 def _find_matrix(file: BinaryIO, track_id: int) -> tuple[int, int, int, int] | None:

@@ -22,6 +22,7 @@ from driving.sampling import median_rate_hz
 from video_io.address import open_address
 from video_io.mp4_boxes import read_rotation
 from video_io.pictures import check_picture, probe_picture
+from video_io.rotation import read_frame_rotation
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def probe_video(address: VideoAddress) -> VideoInfo:
         pts, is_key = pts[order], is_key[order]
         _check_increasing(pts, time_base, address)
         times_us = _to_us(pts, time_base, address)
-    rotation = 0 if track_id is None else read_rotation(address, track_id)
+    rotation = _find_rotation(address) if track_id is None else read_rotation(address, track_id)
     is_upright = rotation % 180 == 0
     return VideoInfo(
         height=stored_height if is_upright else stored_width,
@@ -120,6 +121,16 @@ def open_video(
             ) from error
 
 
+def _find_rotation(address: VideoAddress) -> int:
+    """As the first frame tells it: containers other than mp4 say it in many ways, or in the pixels' own stream."""
+    with open_video(address) as (container, stream):
+        try:
+            first = next(container.decode(stream), None)
+        except av.error.InvalidDataError:
+            return 0  # found, and named, when it is decoded
+        return 0 if first is None else read_frame_rotation(address, first)
+
+
 def _find_stream(container: av.container.InputContainer, address: VideoAddress) -> av.VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -136,7 +147,7 @@ def _read_packets(
     """(pts, is_key) of the shown packets in file order; no pts for a bare stream, which has none at all."""
     pts: list[int | None] = []
     is_key: list[bool] = []
-    num_packets = 0
+    num_packets = num_skipped = 0
     for packet in container.demux(stream):
         if packet.size == 0:
             continue  # the flush packet that ends every stream
@@ -147,7 +158,9 @@ def _read_packets(
             continue  # an edit list hides it; the decoder does not show it either
         pts.append(packet.pts)
         is_key.append(packet.is_keyframe)
-    if num_packets < stream.frames:
+    if container.format.name == "avi" and pts and pts[-1] is not None:
+        num_skipped = max(0, pts[-1] + 1 - num_packets)  # its header counts the intervals, those without a frame too
+    if num_packets + num_skipped < stream.frames:
         raise VideoError(
             f"{address} is cut short: {num_packets} of the {stream.frames} frames that its header promises are there; "
             "download it again"

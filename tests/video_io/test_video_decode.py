@@ -7,7 +7,7 @@ import pytest
 from driving.errors import VideoError
 from driving.recording import VideoAddress
 from video_io import decode_frames, iter_frames, probe_video, write_video
-from video_io.decode import plan_runs
+from video_io.decode_pyav import plan_runs
 
 OPEN_GROUPS = {"bf": "3", "b_adapt": "0", "x264-params": "open-gop=1:keyint=12:min-keyint=1"}
 
