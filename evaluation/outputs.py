@@ -12,7 +12,6 @@ import dataclasses
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,7 @@ from evaluation.scoring.skill import judge_gate
 from evaluation.scoring.statistics import Bootstrap
 from evaluation.scoring.tracks import SPOKEN, build_control_fallback, build_fallback
 from evaluation.scoring.truth import Truth
+from evaluation.versions import read_versions
 
 if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions
@@ -216,7 +216,7 @@ def describe_run(
         },
         "options": {name: value for name, value in describe_options(options).items() if name not in HOW_NOT_WHAT},
         "commands": collect_commands(planned.checkpoint, options),
-        "versions": {"python": platform.python_version(), **_package_versions()},
+        "versions": {"python": platform.python_version(), **read_versions(_PACKAGES)},
     }
 
 
@@ -224,16 +224,6 @@ def _advice(synthetic: bool) -> str:
     if synthetic:
         return "the numbers show whether the pipeline works and the model looks; they say nothing about real roads"
     return "it shows whether the pipeline works, not how well Qwen3-VL drives"
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _median(values: Sequence[int]) -> float | None:

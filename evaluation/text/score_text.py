@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from driving.errors import RecordError
 from driving.ledger import write_json
 from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
+from evaluation.versions import read_versions
 
 if TYPE_CHECKING:
     from evaluation.scoring.statistics import Bootstrap
@@ -108,7 +108,7 @@ def run(options: ScoreTextOptions) -> dict[str, Any]:
         "task": options.task,
         **score_rows(rows, task, num_resamples=options.bootstrap, seed=options.seed, num_examples=options.examples),
         "sources": {"predictions": options.predictions.name, "references": options.references.name},
-        "versions": _list_versions(),
+        "versions": read_versions(_PACKAGES),
     }
     write_json(out, scores)
     return scores
@@ -182,16 +182,6 @@ def _count_rows(rows: Sequence[TextRow], bootstrap: Bootstrap) -> dict[str, int]
         "num_groups": bootstrap.num_clusters,
         **{f"num_{state}": states[state] for state in STATES},
     }
-
-
-def _list_versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def summarise(scores: dict[str, Any], out: Path) -> str:
