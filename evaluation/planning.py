@@ -119,20 +119,29 @@ def check_papers(checkpoint: Checkpoint, *, force: bool) -> None:
 
 
 def check_held_out(truth: Truth, path: Path, *, force: bool) -> list[str]:
-    """Refuse rows that are training rows by their own truth, whatever the recordings; returns the stamp of forced ones.
+    """Refuse rows that are training rows by their own truth, whatever the recordings; returns stamps.
+
+    Forced ones are stamped, and rows of the val split, by which a training run chooses its best checkpoint.
 
     Raises:
         DrivingError: There are such rows and `force` is off.
     """
-    trained = [name for name, fact in zip(truth.ids, truth.facts, strict=True) if fact["split"] == "train"]
+    splits = [fact["split"] for fact in truth.facts]
+    trained = [name for name, split in zip(truth.ids, splits, strict=True) if split == "train"]
+    num_val = splits.count("val")
+    stamps = []
+    if num_val:
+        stamps.append(
+            f"{num_val} of {len(truth)} rows are of the val split, by which a checkpoint may have been chosen"
+        )
     if not trained:
-        return []
+        return stamps
     if not force:
         raise DrivingError(
             f"{len(trained)} of {len(truth)} rows are of the train split ({trained[0]}, ...) according to {path}; "
             "evaluate on test.json, or pass --force (the report will say so)"
         )
-    return [f"LEAKAGE: {len(trained)} of {len(truth)} rows are training rows of their dataset (--force)"]
+    return [*stamps, f"LEAKAGE: {len(trained)} of {len(truth)} rows are training rows of their dataset (--force)"]
 
 
 def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Truth, answer_format: AnswerFormat) -> Job:

@@ -77,14 +77,25 @@ def test_the_machine_is_told_by_kind_and_number_format():
     assert describe_device("cpu") == "cpu float32"
 
 
+def move_row(dataset, name, split):
+    """Put one row of truth.parquet into another split."""
+    path = dataset.folder / "truth.parquet"
+    table = pq.read_table(path)
+    pairs = zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True)
+    splits = [split if row == name else of_row for row, of_row in pairs]
+    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(splits)), path)
+
+
 @pytest.mark.parametrize("facts", [{}, {"one_recording": True}])
 def test_training_rows_are_refused_unless_forced(evaluate, small_dataset, facts):
     small_dataset.write(**facts)
-    path = small_dataset.folder / "truth.parquet"
-    table = pq.read_table(path)
-    pairs = zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True)
-    splits = ["train" if name == "left_1" else split for name, split in pairs]
-    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(splits)), path)
+    move_row(small_dataset, "left_1", "train")
     with pytest.raises(DrivingError, match=r"1 of 6 rows are of the train split \(left_1, ...\).*--force"):
         evaluate()
     assert "LEAKAGE: 1 of 6 rows are training rows of their dataset (--force)" in evaluate(force=True)["stamps"]
+
+
+def test_rows_that_a_checkpoint_may_have_been_chosen_by_are_stamped(evaluate, small_dataset):
+    move_row(small_dataset, "left_1", "val")
+    stamp = "1 of 6 rows are of the val split, by which a checkpoint may have been chosen"
+    assert stamp in evaluate()["stamps"]
