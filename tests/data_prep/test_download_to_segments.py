@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from downloading import CAMERA_ZIP, clips_of, fetch, hash_files
 from local_hub import GOOD_TOKEN
 
+from data_prep.dataset_options import DatasetOptions
+from data_prep.hf_dataset import run as make_dataset
 from data_prep.segment_options import SegmentOptions
 from data_prep.segments import run as cut_segments
 from driving.ledger import read_ledger
@@ -37,6 +40,17 @@ def test_three_clips_of_two_chunks_are_cut_without_a_fault(hub, tmp_path):
     fetch(tmp_path / "here", clips=3)
     rows = cut(tmp_path / "here", tmp_path / "cut")
     assert sorted({row["clip_uuid"] for row in rows}) == sorted(clips_of(hub.root, 0) + clips_of(hub.root, 1)[:1])
+
+
+def test_segments_and_their_dataset_keep_the_revision_that_was_fetched(hub, tmp_path):
+    fetch(tmp_path / "here", clips=4)
+    cut(tmp_path / "here", tmp_path / "cut")
+    make_dataset(DatasetOptions(segments_path=tmp_path / "cut", output_dir=tmp_path / "dataset", fps=10.0))
+    plan = json.loads((tmp_path / "here" / "plan.json").read_text())
+    facts = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
+    assert len(plan["commit"]) == 40
+    assert facts["provenance"]["origin"] == {"repo_id": plan["repo_id"], "commit": plan["commit"]}
+    assert f"{plan['repo_id']} at {plan['commit']}" in (tmp_path / "dataset" / "README.md").read_text()
 
 
 @pytest.fixture
