@@ -69,11 +69,6 @@ def heading_error_rad(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.abs(np.angle(np.exp(1j * difference)))
 
 
-def miss_rate(final_error_m: np.ndarray, radius_m: float) -> float:
-    """Share of samples that end further than `radius_m` from the truth."""
-    return float(np.mean(final_error_m > radius_m))
-
-
 def mean_absolute(predicted: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """(B,) mean absolute error over T; a sample whose weights are all zero gives NaN (nothing to judge)."""
     error = np.abs(predicted - truth)

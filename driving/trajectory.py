@@ -45,16 +45,6 @@ class Trajectory:
         """(T, 2) float64 of (velocity, curvature)."""
         return np.stack([self.velocity_mps, self.curvature_per_m], axis=1)
 
-    @property
-    def heading_rate_radps(self) -> np.ndarray:
-        """(T,) heading change per second, positive = left."""
-        return self.curvature_per_m * self.velocity_mps
-
-    @property
-    def lateral_acceleration_mps2(self) -> np.ndarray:
-        """(T,) v^2 kappa: the error of a curvature weighted by what it does."""
-        return self.curvature_per_m * self.velocity_mps**2
-
 
 def integrate(trajectory: Trajectory, interval_s: float) -> np.ndarray:
     """Drive the trajectory from the origin, heading along x.

@@ -23,7 +23,6 @@ import numpy as np
 from driving.errors import DrivingError
 from driving.records import messages_from_record, record_name
 
-PICTURE_FORMATS = ("png", "jpeg")
 JPEG_QUALITY = 95
 
 
@@ -105,22 +104,3 @@ def _encode_picture(frame: np.ndarray, pictures: str) -> str:
     else:
         Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def shorten_body(body: dict[str, Any]) -> dict[str, Any]:
-    """The same body to look at: pictures as their number and size."""
-    messages = []
-    for message in body["messages"]:
-        content = message["content"]
-        if not isinstance(content, str):
-            content = [_shorten_part(part) for part in content]
-        messages.append({**message, "content": content})
-    return {**body, "messages": messages}
-
-
-def _shorten_part(part: dict[str, Any]) -> dict[str, Any]:
-    if part["type"] != "video_url":
-        return part
-    head, _, data = part["video_url"]["url"].partition(";base64,")
-    shown = f"{head};base64,<{data.count(',') + 1} pictures, {len(data):,} characters>"
-    return {"type": "video_url", "video_url": {"url": shown}}

@@ -44,10 +44,6 @@ def test_the_heading_error_goes_the_short_way_round(predicted, true, error):
     assert result == pytest.approx([error])
 
 
-def test_the_miss_rate_counts_ends_beyond_the_radius():
-    assert metrics.miss_rate(np.array([0.2, 0.5, 0.51, 3.0]), 0.5) == 0.5
-
-
 def test_the_mean_absolute_error_is_over_the_intervals_of_a_sample():
     assert metrics.mean_absolute(np.array([[1.0, 4.0]]), np.array([[0.0, 6.0]])).tolist() == [1.5]
 

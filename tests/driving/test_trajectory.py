@@ -86,12 +86,6 @@ def test_pairs_go_there_and_back():
     assert len(Trajectory.from_pairs(np.array(pairs))) == 2
 
 
-def test_heading_rate_and_lateral_acceleration():
-    trajectory = Trajectory(np.array([10.0, -4.0]), np.array([0.02, 0.1]))
-    assert trajectory.heading_rate_radps == pytest.approx([0.2, -0.4])
-    assert trajectory.lateral_acceleration_mps2 == pytest.approx([2.0, 1.6])
-
-
 def test_speeds_and_curvatures_must_be_as_many():
     with pytest.raises(ValueError, match=r"velocity \(3,\) and curvature \(2,\) must be 1-D and equal"):
         Trajectory(np.zeros(3), np.zeros(2))

@@ -21,7 +21,7 @@ from evaluation.serving import ask as ask_server  # noqa: E402
 from evaluation.serving import vllm_command  # noqa: E402
 from evaluation.serving.ask import AskOptions  # noqa: E402
 from evaluation.serving.prompt import DOUBLED, SPAN, describe_difference, plan_prompt, render_served  # noqa: E402
-from evaluation.serving.request import build_body, shorten_body  # noqa: E402
+from evaluation.serving.request import build_body  # noqa: E402
 from evaluation.serving.vllm_command import VllmOptions, find_obstacles, plan_serving  # noqa: E402
 from qwenvl.data.dataset import build_inputs, read_clips  # noqa: E402
 from qwenvl.data.frame_cache import Clip  # noqa: E402
@@ -130,12 +130,6 @@ def test_the_turns_are_those_of_the_row_without_the_answer():
     assert messages[0] == {"role": "system", "content": FORMAT.system_prompt}
     assert [part["type"] for part in messages[1]["content"]] == ["video_url", "text"]
     assert messages[1]["content"][1]["text"] == FORMAT.question and len(messages) == 2
-
-
-def test_a_body_to_look_at_counts_its_pictures():
-    body = build_body(build_record(), [Clip(draw_frames(), 10.0)], model=NAME, max_tokens=9)
-    shown = shorten_body(body)["messages"][1]["content"][0]["video_url"]["url"]
-    assert shown.startswith("data:video/jpeg;base64,<10 pictures, ") and len(shown) < 80
 
 
 def test_clips_of_two_rates_do_not_fit_one_request():
