@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError, RecordError
+from driving.mirror import mirror_frames, mirror_record
 from driving.records import check_record, media_paths, messages_from_record, record_name
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.decode_guard import DecodeGuard, DecodeHangError
@@ -200,7 +202,8 @@ def tokenize_record(
 class DrivingDataset:
     """Rows as samples for a DataLoader: `dataset[i]` is a sample, or a BadSample where the row cannot be used.
 
-    Only faults of the input become BadSamples; a fault of ours is raised.
+    `dataset[~i]` is row i with left and right changed over, in frames and text; the row as it is where its text has no
+    mirrored form. Only faults of the input become BadSamples; a fault of ours is raised.
     """
 
     def __init__(
@@ -230,6 +233,12 @@ class DrivingDataset:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def answer_format(self) -> AnswerFormat | None:
+        """How the rows' pairs are written, where their dataset says so."""
+        values = self.preprocessing.answer_format
+        return None if values is None else AnswerFormat(**values)
+
     def use_prepared(self, prepared: PreparedCache) -> None:
         """Read every row from a prepared cache from now on; nothing is decoded or tokenized.
 
@@ -252,24 +261,29 @@ class DrivingDataset:
         self._skipped[list(indices)] = 1
 
     def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
+        index, wants_mirror = (~index, True) if index < 0 else (index, False)
         record = self.records[index]
         if self._skipped[index]:
             return BadSample(record_name(record), "skipped before", row=index)
+        mirrored = mirror_record(record, self.answer_format) if wants_mirror else None
         if self.prepared is not None:
-            return self._read_prepared(index, self.prepared)
+            return self._read_prepared(index, self.prepared, mirrored)
         try:
             clip = self.cache.read(index) if self.cache is not None else None
             read = self.guard.read if self.guard is not None else read_clips
             clips = [clip] if clip is not None else read(record, self.preprocessing, self.folders[index])
             if self.cache is not None and clip is None and len(clips) == 1:
                 self.cache.write(index, clips[0])
+            images = read_images(record, self.preprocessing, self.processor, self.folders[index])
+            if mirrored is not None:
+                record, clips, images = mirrored, *_mirror_media(clips, images)
             sample = build_inputs(
                 record,
                 self.processor,
                 self.preprocessing,
                 with_answer=self.with_answer,
                 clips=clips,
-                folders=self.folders[index],
+                images=images,
             )
         except DecodeHangError as error:
             return BadSample(record_name(record), str(error), stops_run=True, row=index)
@@ -279,7 +293,9 @@ class DrivingDataset:
             return BadSample(sample["id"], reason, row=index)
         return sample
 
-    def _read_prepared(self, index: int, prepared: PreparedCache) -> dict[str, Any] | BadSample:
+    def _read_prepared(
+        self, index: int, prepared: PreparedCache, mirrored: Record | None
+    ) -> dict[str, Any] | BadSample:
         record, entry = self.records[index], self.entries[index]
         reason = entry.reason or explain_too_long(entry.counts[0], self.model_max_length)
         if reason:
@@ -293,11 +309,25 @@ class DrivingDataset:
             except DrivingError as error:
                 return BadSample(record_name(record), str(error), row=index)
         columns, clips, images = prepared.read_tokens(entry), prepared.read_clips(entry), prepared.read_images(entry)
+        if mirrored is not None:  # other numbers, other words: its tokens are not in the cache
+            clips, images = _mirror_media(clips, images)
+            try:
+                sample = build_inputs(
+                    mirrored, self.processor, self.preprocessing, with_answer=True, clips=clips, images=images
+                )
+            except DrivingError as error:
+                return BadSample(record_name(record), str(error), row=index)
+            reason = explain_too_long(len(sample["input_ids"]), self.model_max_length)
+            return BadSample(record_name(record), reason, row=index) if reason else sample
         try:
             return build_sample(record, columns, clips, images, self.processor)
         except ValueError as error:  # tokens and frames that do not fit each other
             reason = f"{prepared.folder} is damaged ({error}); delete it and run scripts/prepare_cache.py again"
             return BadSample(record_name(record), reason, stops_run=True, row=index)
+
+
+def _mirror_media(clips: Sequence[Clip], images: Sequence[np.ndarray]) -> tuple[list[Clip], list[np.ndarray]]:
+    return [clip._replace(frames=mirror_frames(clip.frames)) for clip in clips], [*map(mirror_frames, images)]
 
 
 def explain_too_long(num_tokens: int, model_max_length: int) -> str:

@@ -90,11 +90,32 @@ class DataArguments:
     cache_frames: str = field(
         default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
     )
-
+    mirror: str = field(
+        default="False",
+        metadata={
+            "help": "show training rows left-right mirrored, in text too: True (every second), False, or a share"
+        },
+    )
     prepared_dir: str = field(
         default="",
         metadata={"help": "read tokens and frames that prepare_cache.py wrote there, decode nothing"},
     )
+
+    @property
+    def mirror_share(self) -> float:
+        """The probability that a training row is mirrored in an epoch.
+
+        Raises:
+            DrivingError: `--mirror` says none.
+        """
+        named = {"true": 0.5, "false": 0.0}
+        try:
+            share = named[self.mirror.lower()] if self.mirror.lower() in named else float(self.mirror)
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise DrivingError(f"--mirror {self.mirror!r} is none of True, False and a share from 0 to 1")
+        return share
 
     @property
     def is_flat(self) -> bool:
@@ -244,6 +265,11 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         )
     if data.cache_frames.lower() not in ("auto", "true", "false"):
         raise DrivingError(f"--cache_frames {data.cache_frames!r} is none of auto, True, False")
+    if data.mirror_share and data.data_packing:
+        raise DrivingError(
+            f"--mirror {data.mirror} with --data_packing True: a mirrored answer has other minus signs, so other "
+            "tokens than its place was planned for; use --data_flatten True"
+        )
     if not 0 <= data.decode_limit_s < math.inf:
         raise DrivingError(f"--decode_limit_s {data.decode_limit_s:g} must be a number of seconds, or 0 for no limit")
     if not 0 <= data.max_bad_fraction <= 1:

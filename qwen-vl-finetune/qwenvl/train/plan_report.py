@@ -81,6 +81,7 @@ def plan_identity(
         **({"OMP_NUM_THREADS": torch.get_num_threads()} if run.device.type == "cpu" else {}),
         "data_flatten": data.data_flatten,
         "data_packing": data.data_packing,
+        **({"mirror": data.mirror_share} if data.mirror_share else {}),
         "order_hash": order_hash,
         "rendering": rendering or {},
         "batch_size": run.per_device_train_batch_size,

@@ -14,6 +14,7 @@ import transformers
 
 from driving.errors import DrivingError
 from driving.ledger import MIN_BAD_TO_FAIL, Skip, write_json
+from driving.mirror import mirror_record
 from driving.records import record_name
 from qwenvl.data import parse_dataset_use
 from qwenvl.data.clips import read_clips
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from qwenvl.data.lengths import Lengths
 
 MEASURE_WORKERS, MEASURE_ALONE_ROWS = 8, 512
+MIRROR_LOOKS = 1_000
 CACHE_LIMIT_BYTES = 2 * 2**30
 
 
@@ -105,13 +107,37 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         num_tokens=lengths.tokens if is_planned else None,
         num_visual=lengths.visual_tokens if is_planned else None,
         bin_tokens=run.model_max_length if plan.data.data_packing else 0,
+        mirror=plan.data.mirror_share,
     )
+    if batches.mirror:
+        say(plan, describe_mirror(dataset, batches.mirror))
     validation_set = None
     if run.is_evaluated:
         validation_set = build_validation_set(plan, parse_dataset_use(plan.data.dataset_use), rows, dataset)
         for line in describe_validation_set(validation_set, plan):
             say(plan, line)
     return RunData(dataset, batches, lengths, validation_set)
+
+
+def describe_mirror(dataset: DrivingDataset, share: float) -> str:
+    """How many rows can be mirrored, by a look at some of them.
+
+    Raises:
+        DrivingError: None of those has a mirrored form.
+    """
+    step = -(-len(dataset) // MIRROR_LOOKS)
+    looked_at = dataset.records[::step]
+    answer_format = dataset.answer_format
+    num_mirrored = sum(mirror_record(record, answer_format) is not None for record in looked_at)
+    if not num_mirrored:
+        raise DrivingError(
+            f"--mirror {share:g}: none of {len(looked_at):,} rows has a mirrored form (pairs without a dataset.json "
+            "beside them, written signs, places in the picture); leave the flag out"
+        )
+    return (
+        f"mirror           each row with probability {share:g} in each epoch; {num_mirrored:,} of {len(looked_at):,} "
+        "rows looked at have a mirrored form, the others stay as they are"
+    )
 
 
 def _measure(plan: TrainPlan, rows: Rows, dataset: DrivingDataset) -> Lengths:

@@ -30,6 +30,7 @@ class EpochBatches:
         num_visual: (N,) visual tokens of each row; bins with similar numbers of them are then given to the ranks of
             one step, so that none waits long for another's vision tower.
         bin_tokens: room of a bin; 0 = a row is a unit of its own.
+        mirror: the probability that a row is shown mirrored in an epoch; it is then named as ~row.
         group_size: units whose loads are evened out, those of one global batch; where a run goes on with other ranks
             it stays what it was, since the order depends on it.
     """
@@ -45,6 +46,7 @@ class EpochBatches:
         num_tokens: Sequence[int] | np.ndarray | None = None,
         num_visual: Sequence[int] | np.ndarray | None = None,
         bin_tokens: int = 0,
+        mirror: float = 0.0,
     ) -> None:
         self.num_rows = num_rows
         self.batch_size = batch_size
@@ -54,6 +56,7 @@ class EpochBatches:
         self.num_tokens = None if num_tokens is None else np.asarray(num_tokens)
         self.num_visual = None if num_visual is None else np.asarray(num_visual)
         self.bin_tokens = bin_tokens
+        self.mirror = mirror
         self.group_size = batch_size * world_size
         self.epoch = 0
         self.num_units = len(self._plan_units(0)) if bin_tokens else num_rows
@@ -81,6 +84,7 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         units = self.plan_epoch(self.epoch)
+        is_mirrored = plan_mirror(self.num_rows, self.mirror, self.seed, self.epoch)
         global_size = self.batch_size * self.world_size
         for start in range(0, len(units), global_size):
             chosen = units[start : start + global_size]
@@ -88,12 +92,17 @@ class EpochBatches:
                 mine = chosen[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
             else:
                 mine = chosen[self.rank :: self.world_size]
-            yield [int(row) for unit in mine for row in unit]
+            yield [~int(row) if is_mirrored[row] else int(row) for unit in mine for row in unit]
 
 
 def plan_order(num_units: int, seed: int, epoch: int) -> np.ndarray:
     """(N,) the order of one epoch."""
     return np.random.default_rng([seed, epoch]).permutation(num_units)
+
+
+def plan_mirror(num_rows: int, probability: float, seed: int, epoch: int) -> np.ndarray:
+    """(N,) bool: which rows are mirrored in an epoch; a function of seed, epoch and row alone."""
+    return np.random.default_rng([seed, epoch, 2]).random(num_rows) < probability
 
 
 def group_by_load(order: np.ndarray, loads: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
