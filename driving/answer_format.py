@@ -8,8 +8,10 @@ and unicode minus are removed) or failed. Nothing is ever padded, cut or repaire
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +80,8 @@ class AnswerFormat:
         history_pairs: pairs of the clip's own motion that stand in the prompt; 0 = the model is given video only.
 
     Raises:
-        DrivingError: The name is unknown, there is no pair to ask for, or the history is at another rate.
+        DrivingError: The name is unknown, a number is none, there is no pair to ask for, or the history is at another
+            rate.
     """
 
     name: str = "signed"
@@ -92,6 +95,14 @@ class AnswerFormat:
     def __post_init__(self) -> None:
         if self.name not in NOTATIONS:
             raise DrivingError(f"answer format {self.name!r} is not one of {', '.join(NOTATIONS)}")
+        for name in ("num_pairs", "history_pairs"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise DrivingError(f"an answer format's {name} is a whole number, not {value!r}; mend it")
+        for name in ("fps", "duration_s"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise DrivingError(f"an answer format's {name} is a number above 0, not {value!r}; mend it")
         if self.num_pairs < 1:
             raise DrivingError(f"an answer of {self.num_pairs} pairs holds nothing; ask for at least 1")
         if self.history_pairs not in (0, self.num_pairs):

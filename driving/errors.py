@@ -15,6 +15,9 @@ REFUSALS = {
     errno.EROFS: "name a place that can be written",
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
+    errno.ENOTDIR: "a file stands where a folder should; mend the path",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.ELOOP: "this link leads to itself; mend it",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f), or name another disk",
 }
 

@@ -99,9 +99,12 @@ def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
     On any error the temporary file is removed and `path` is untouched.
 
     Raises:
-        LedgerError: The disk is full (with the path, and what to do).
+        LedgerError: The disk is full (with the path, and what to do), or a file stands where the folder should.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LedgerError(f"{path} cannot be written, a file stands where its folder should; choose another") from error
     encoding = None if "b" in mode else "utf-8"
     handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before the rename
         mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, encoding=encoding

@@ -52,8 +52,11 @@ def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
         DrivingError: The folder is not there, or a paper in it is not JSON of its shape.
     """
     folder = Path(model)
+    if not model:
+        raise DrivingError("--model is empty; give a model folder or a hub name")
     if not folder.is_dir():
-        if folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) > 2:
+        is_path = folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) > 2
+        if is_path or (len(folder.parts) == 2 and folder.parent.is_dir()):
             raise DrivingError(f"the model folder {model} does not exist; give a model folder or a hub name")
         return Checkpoint(model, "not local", None, None)
     groups = _read_json(folder / GROUPS_NAME)
@@ -154,7 +157,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

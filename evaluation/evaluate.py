@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
-from driving.ledger import MAX_BAD_FRACTION, claim_output
+from driving.ledger import MAX_BAD_FRACTION, claim_output, list_entries
 from driving.option_values import number, parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.asking.engine import Engine
@@ -106,7 +106,7 @@ class EvaluateOptions:
     )
     served_name: str = option("", help="what the server calls the model; default: the only one it serves")
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the clips behind each interval")
-    seed: int = option(7, help="seed of the choice of rows, the wrong clips and the resamples")
+    seed: int = option(7, parse=parse_count, help="seed of the choice of rows, the wrong clips and the resamples")
     max_bad_fraction: float = option(
         MAX_BAD_FRACTION, parse=parse_share, help="fail when more of the rows (and more than 3) cannot be asked"
     )
@@ -152,7 +152,10 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     check_gate(options.require_beat, planned.truth)
     overwrite = options.overwrite_output and not options.rescore
-    with claim_output(options.output_dir, planned.plan, overwrite=overwrite, reads=_list_reads(options)) as output:
+    reads = _list_reads(options)
+    with claim_output(
+        options.output_dir, planned.plan, overwrite=overwrite, reads=reads, give_up=has_no_answer
+    ) as output:
         if output.is_complete and not options.rescore:
             metrics = read_metrics(output.folder)
             metrics["gate"] = judge_gate(metrics, options.require_beat)
@@ -204,6 +207,11 @@ def describe_machine(options: EvaluateOptions) -> str:
         check_served(options)
         return f"server {options.server}"
     return describe_device([*list_devices(options.devices), options.device][0])
+
+
+def has_no_answer(folder: Path) -> bool:
+    """Whether a run that stopped (at a mistyped model, say) left nothing worth keeping for."""
+    return not list_entries(folder)
 
 
 def _list_reads(options: EvaluateOptions) -> list[Path]:

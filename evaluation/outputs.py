@@ -242,6 +242,8 @@ def summarise_run(metrics: dict[str, Any], folder: Path) -> str:
     for name, unit in (("velocity_mae_mps", "m/s speed"), ("ade_m", "m ADE")):
         ours, theirs = model[name]["value"], metrics["baselines"][reference][name]["value"]
         parts.append(f"{ours:.2f} {unit} ({SPOKEN[reference]} {theirs:.2f})")
+    if unlabelled := rows["num_unlabelled"]:
+        parts[0] += f" ({unlabelled:,} more without recorded motion, not scored)"
     counts = metrics["parsing"]["counts"]
     cut = f" ({counts['cut']:,} cut at the token limit)" if counts["cut"] else ""
     parts.append(f"{counts['failed']:,} failed to parse{cut}, {rows['num_skipped']:,} skipped (see {LEDGER_NAME})")

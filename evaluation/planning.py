@@ -76,9 +76,10 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     truth = table.rows([record_name(record) for record in records])
     if not len(truth):
         raise DrivingError(f"no row of {options.test_data} has recorded motion in {table.path}: nothing can be scored")
-    if truth.num_samples % answer_format.num_pairs:
+    if not truth.num_samples or truth.num_samples % answer_format.num_pairs:
         raise DrivingError(
             f"{table.path} holds {truth.num_samples} samples a row, which {answer_format.num_pairs} pairs do not divide"
+            "; give the truth.parquet and dataset.json that were written with the rows"
         )
     train_table.check_train_rows(truth.num_samples)  # the plan names this file: later would be too late for another
     is_one_recording = bool(dataset.get("one_recording"))
@@ -210,6 +211,11 @@ def choose_answer_format(dataset: dict[str, Any], checkpoint: Checkpoint, option
         DrivingError: Neither the data nor the model says, they disagree and `force` is off, or are of two tracks.
     """
     asked = dataset.get("answer_format")
+    if asked is not None and not isinstance(asked, dict):
+        raise DrivingError(
+            f"{options.test_data.parent / DATASET_NAME} holds {asked!r:.80} for an answer format; run "
+            "convert_to_training_format.py again"
+        )
     taught = (checkpoint.preprocessing or {}).get("answer_format")
     if asked is None and taught is None:
         raise DrivingError(

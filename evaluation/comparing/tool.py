@@ -14,7 +14,7 @@ from typing import Any
 
 from driving.errors import DrivingError
 from driving.ledger import write_json, write_text
-from driving.option_values import whole_number
+from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
 from evaluation.comparing.comparison import COMPARED, HEADLINES, compare, pair_rows
 from evaluation.scoring.row_scores import RowScores, read_row_scores
@@ -33,7 +33,7 @@ class CompareOptions:
     out: Path = option(Path("comparison.html"), help="where the page is written; an older one is replaced")
     json: Path | None = option(None, help="file for the numbers as JSON")
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the clips behind each interval")
-    seed: int = option(7, help="seed of the resamples")
+    seed: int = option(7, parse=parse_count, help="seed of the resamples")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def read_finished(folder: Path) -> Finished:
 
     try:
         metrics = read_metrics(folder)
+        if not isinstance(metrics, dict):
+            raise ValueError(f"{METRICS_NAME} holds no object")
     except (OSError, ValueError) as error:
         raise DrivingError(
             f"{folder} holds no finished evaluation ({METRICS_NAME}: {type(error).__name__}); "
@@ -98,7 +100,7 @@ def read_finished(folder: Path) -> Finished:
     if metrics.get("format_version") != FORMAT_VERSION:
         raise DrivingError(
             f"{folder / METRICS_NAME} is of format {metrics.get('format_version')}, this version reads "
-            f"{FORMAT_VERSION}; run its scripts/evaluate.py command again with --rescore"
+            f"{FORMAT_VERSION}; evaluate again with this version, into a new folder"
         )
     return Finished(folder, metrics, read_row_scores(folder))
 

@@ -240,15 +240,43 @@ def read_truth(path: Path, duration_s: float) -> TruthTable:
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(path).names
+        schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(path, error) from error
+    names = schema.names
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise DrivingError(
             f"{path} has no column {', '.join(missing)}; run convert_to_training_format.py again to write it"
         )
+    for name, is_right, what in (
+        ("id", _is_text, "text"),
+        *((name, _is_nested, "lists of numbers") for name in ("targets", "observed", "future_pose")),
+    ):
+        kind = schema.field(name).type
+        if not is_right(kind) and not (name == "observed" and pa.types.is_null(kind)):
+            raise DrivingError(
+                f"{path}: {name} is of the type {kind}, not {what}; run convert_to_training_format.py again"
+            )
     return TruthTable(path, tuple(name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names), duration_s)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _is_nested(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    for _ in range(2):
+        if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+            return False
+        kind = kind.value_type
+    return types.is_floating(kind) or types.is_integer(kind)
 
 
 def _is_train(splits: Any) -> Any:

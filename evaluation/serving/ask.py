@@ -103,6 +103,8 @@ def build_record(
 
     if not clip.exists():
         raise DrivingError(f"{clip} is not there; give the path of a video")
+    if clip.is_dir():
+        raise DrivingError(f"{clip} is a folder; give one video file")
     taught = read_format(preprocessing)
     if taught is None and not question:
         raise DrivingError("this checkpoint does not say which question it was trained on; pass --question")

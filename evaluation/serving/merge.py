@@ -58,13 +58,19 @@ def run(options: MergeOptions) -> dict[str, Any]:
     adapter = read_adapter_config(folder)
     plan = plan_merge(options, folder, adapter)
     reads = [folder, *([Path(options.base_model)] if options.base_model else [])]
-    with claim_output(options.output_dir, plan, overwrite=options.overwrite_output, reads=reads) as output:
+    with claim_output(
+        options.output_dir, plan, overwrite=options.overwrite_output, reads=reads, give_up=_is_empty
+    ) as output:
         if output.is_complete:
             return _summarise(output.manifest["summary"], options.output_dir, "already complete")
         facts = _write_merged(options, folder, adapter, output.folder)
         summary = facts | {"parity": _check_parity(options, folder, output)}
         output.finish(summary, holds=list_entries(output.folder))
     return _summarise(summary, options.output_dir, "merged")
+
+
+def _is_empty(folder: Path) -> bool:
+    return not list_entries(folder)
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class ScoreTextOptions:
     )
     examples: int = option(20, parse=parse_count, help="wrong answers to keep in the file, with what is wrong")
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the groups behind each interval")
-    seed: int = option(7, help="seed of the resamples")
+    seed: int = option(7, parse=parse_count, help="seed of the resamples")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -295,6 +295,22 @@ def test_an_unknown_format_names_the_known_ones():
         AnswerFormat("sined")
 
 
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"num_pairs": 2.0}, "num_pairs is a whole number, not 2.0"),
+        ({"num_pairs": "two"}, "num_pairs is a whole number, not 'two'"),
+        ({"history_pairs": True}, "history_pairs is a whole number, not True"),
+        ({"duration_s": "x"}, "duration_s is a number above 0, not 'x'"),
+        ({"duration_s": 0}, "duration_s is a number above 0, not 0"),
+        ({"fps": float("nan")}, "fps is a number above 0, not nan"),
+    ],
+)
+def test_a_format_whose_numbers_are_none_is_refused(values, complaint):
+    with pytest.raises(DrivingError, match=f"an answer format's {complaint}; mend it"):
+        AnswerFormat(**values)
+
+
 def test_an_answer_without_pairs_is_refused():
     with pytest.raises(DrivingError, match="an answer of 0 pairs holds nothing"):
         AnswerFormat(num_pairs=0)

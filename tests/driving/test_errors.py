@@ -27,6 +27,9 @@ def test_a_fault_of_the_user_is_one_line_and_exit_code_1(capsys):
     [
         (errno.EACCES, "error: w.bin: permission denied; give this user the right, or name another place\n"),
         (errno.EROFS, "error: w.bin: read-only file system; name a place that can be written\n"),
+        (errno.ENOTDIR, "error: w.bin: not a directory; a file stands where a folder should; mend the path\n"),
+        (errno.ENAMETOOLONG, "error: w.bin: file name too long; name a shorter path\n"),
+        (errno.ELOOP, "error: w.bin: too many levels of symbolic links; this link leads to itself; mend it\n"),
         (
             errno.EFBIG,
             "error: w.bin: file too large; raise the limit on file sizes (ulimit -f), or name another disk\n",

@@ -229,6 +229,13 @@ def test_a_full_disk_says_where_and_leaves_no_rest(tmp_path, monkeypatch, number
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
+        with pytest.raises(LedgerError, match="a.txt cannot be written, a file stands where its folder should; choose"):
+            write_text(path, "x")
+
+
 def test_a_disk_that_is_really_full_is_named(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")

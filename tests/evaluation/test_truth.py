@@ -58,6 +58,15 @@ def test_the_train_rows_give_the_training_labels(tmp_path):
     assert labels.num_rows == 2
 
 
+def test_a_column_of_another_type_is_named(tmp_path):
+    path = write(tmp_path / "truth.parquet", targets=["x", "y", "z"])
+    with pytest.raises(DrivingError, match="targets is of the type string, not lists of numbers; run convert_to"):
+        read_truth(path, 1.0)
+    path = write(tmp_path / "truth.parquet", id=[7, 8, 9])
+    with pytest.raises(DrivingError, match="id is of the type int64, not text; run convert_to"):
+        read_truth(path, 1.0)
+
+
 def test_training_rows_of_two_lengths_are_refused_also_in_two_row_groups(tmp_path):
     path = write(
         tmp_path / "truth.parquet", targets=[[[1.0, 0.0]], [[1.0, 0.1], [2.0, 0.2]], None], split=["train"] * 3
