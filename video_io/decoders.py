@@ -30,7 +30,7 @@ PYAV = "pyav"
 DECODERS = (PYAV, "torchcodec", "decord", "nvdec")
 BATCH_FRAMES = 16  # asked for at once: 100 MB at 1080p
 MAX_TIME_ERROR_US = 1000  # decord tells seconds in 32 bits, good to 0.5 ms within two hours
-# Levels of 255, the mean of the worst channel; measured: 0 at 8 bits, 2.9 above. nvdec has not been measured.
+# Levels of 255, the mean of the worst channel; measured: 0 at 8 bits, 3.2 above. nvdec has not been measured.
 MAX_DIFFERENCE = 0.5
 MAX_DIFFERENCE_DEEP = 5.0
 

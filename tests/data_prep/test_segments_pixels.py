@@ -5,7 +5,7 @@ import pytest
 from data_prep.segment_pixels import COPY, RESIZED, SegmentFile, copy_segments, encode_segments
 from driving.recording import VideoAddress
 from video_io import decode_frames, probe_video, read_clip, write_video
-from video_io.decode import iter_decoded
+from video_io.decode_pyav import iter_decoded
 from video_io.scale import FrameScaler, read_planes
 
 FIRST_GREY, GREY_STEP = 8, 4

@@ -11,7 +11,7 @@ from driving.recording import VideoAddress
 from video_io import check_decoder, decode_at, decode_frames, probe_video
 from video_io.decoders import check_alike
 
-# Levels of 255 between a decoder and PyAV, (largest, mean of a channel). Measured: 0 and 0 at 8 bits; 7 and 2.9 above,
+# Levels of 255 between a decoder and PyAV, (largest, mean of a channel). Measured: 0 and 0 at 8 bits; 7 and 3.2 above,
 # where PyAV rounds and the others cut off.
 SAME = (0, 0.0)
 DEEP = (8, 3.5)
