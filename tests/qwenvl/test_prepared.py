@@ -100,6 +100,15 @@ def test_a_prepared_sample_is_the_decoded_one(index, source, cache, processor):
             assert read[key] == value
 
 
+@pytest.mark.parametrize("index, kind", [(1, "videos"), (3, "images")], ids=["clip", "picture"])
+def test_a_mirrored_row_is_the_same_from_the_cache(index, kind, source, cache, processor):
+    prepared = build_prepared(source, processor, cache)
+    decoded, read = build_dataset(source, processor)[~index], prepared[~index]
+    assert torch.equal(read[kind][0], decoded[kind][0])
+    assert torch.equal(read[kind][0], prepared[index][kind][0].flip(2))
+    assert torch.equal(read["input_ids"], decoded["input_ids"])
+
+
 def test_the_tower_is_given_the_same_tensors_and_nothing_is_decoded(source, cache, processor, monkeypatch):
     def batch_of(dataset):
         batch = collate([dataset[index] for index in range(len(dataset))], pad_token_id=0)
