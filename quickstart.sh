@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole product, small: synthetic driving recordings -> segments -> dataset -> a trained model -> a report.
 #
-#   ./quickstart.sh                               seven to ten minutes on two CPU cores, once the packages are there
+#   ./quickstart.sh                               eight to ten minutes on two CPU cores, once the packages are there
 #   CLIPS=60 TRAIN_SECONDS=60 ./quickstart.sh     a shorter look (the model will not have learnt to see)
 #
 # Needs Python with pip and nothing else: no GPU, no account, no dataset. All it makes is in quickstart/ (OUT changes
@@ -14,10 +14,10 @@ source scripts/setup.sh
 OUT=${OUT:-quickstart}
 CLIPS=${CLIPS:-400}                 # recordings of 7 s: many short ones teach more roads than few long ones
 SEED=${SEED:-2026}                  # of the drawn roads; the settings below were chosen on those of seed 7
-TRAIN_SECONDS=${TRAIN_SECONDS:-300} # how long the model may train; the number of steps follows from the machine
+TRAIN_SECONDS=${TRAIN_SECONDS:-420} # how long the model may train; on a slow machine fewer steps follow from it
 MAX_TRAIN_STEPS=${MAX_TRAIN_STEPS:-1800}
 TRIAL_STEPS=20
-ENOUGH_STEPS=1500 # on these roads 1,000 teach speed but not the side of a curve (docs/LOG.md)
+ENOUGH_STEPS=1600 # on these roads 1,300 teach speed but not yet the side of a curve (docs/LOG.md)
 
 # So small a model keeps one core busy; two processes that share the batch take two thirds of the time.
 PROCESSES=1
@@ -59,7 +59,7 @@ run prepare_huggingface_dataset.py --segments-path "$OUT/qwen_video_segments" --
 run convert_to_training_format.py --dataset-dir "$OUT/qwen_video_dataset" \
   --output-dir "$OUT/qwen_video_dataset_training"
 
-stage "4/6 train a tiny Qwen3-VL in full, from random weights (about $TRAIN_SECONDS s)"
+stage "4/6 train a tiny Qwen3-VL in full, from random weights (at most about $TRAIN_SECONDS s)"
 [[ -e $OUT/tiny_model/config.json ]] || run scripts/make_tiny_model.py "$OUT/tiny_model"
 FULL=$OUT/checkpoints/physical_ai_driving
 from_scratch=(--tune_mm_vision True --learning_rate 1e-3 --warmup_steps 30 --adam_beta2 0.95 --weight_decay 0.05)
