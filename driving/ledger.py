@@ -275,9 +275,10 @@ def list_entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in PAPERS)
 
 
-def check_whole(folder: Path, advice: str) -> None:
-    """Raise where a finished folder lost files since; `advice` says how they are made again."""
-    damaged = find_damage(folder, read_manifest(folder).get("files", {}))
+def check_whole(folder: Path, advice: str, names: Sequence[str] | None = None) -> None:
+    """Raise where a finished folder lost files since, of these names or any; `advice` says what to do."""
+    files = read_manifest(folder).get("files", {})
+    damaged = find_damage(folder, {name: fact for name, fact in files.items() if names is None or name in names})
     if damaged:
         raise LedgerError(f"{folder} is not whole: {_list(damaged)} missing or of another size; {advice}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
-from driving.ledger import MAX_BAD_FRACTION, claim_output, list_entries
+from driving.ledger import MANIFEST_NAME, MAX_BAD_FRACTION, check_whole, claim_output, list_entries
 from driving.option_values import number, parse_count, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.asking.engine import Engine
@@ -146,12 +146,15 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
         DrivingError: Something the user can mend; see the message.
     """
     from evaluation.asking.predict import plan_batches, read_parts
-    from evaluation.outputs import finish_run, has_answers, read_metrics, summarise_run, write_predictions
+    from evaluation.outputs import ANSWER_FILES, finish_run, has_answers, read_metrics, summarise_run, write_predictions
     from evaluation.planning import plan_run
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
     check_gate(options.require_beat, planned.truth)
     overwrite = options.overwrite_output and not options.rescore
+    if options.rescore and (options.output_dir / MANIFEST_NAME).exists():
+        advice = "put the answers back as they were, or run without --rescore to ask the model again"
+        check_whole(options.output_dir, advice, ANSWER_FILES)
     reads = _list_reads(options)
     with claim_output(
         options.output_dir, planned.plan, overwrite=overwrite, reads=reads, give_up=has_no_answer

@@ -115,6 +115,15 @@ def test_scoring_again_without_a_finished_run_is_refused(evaluate):
         evaluate(rescore=True)
 
 
+def test_answers_that_were_edited_are_not_scored_again_and_not_thrown_away(evaluate, tmp_path):
+    evaluate()
+    path = tmp_path / "results/predictions.jsonl"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(LedgerError, match="predictions.jsonl is missing or of another size; put the answers back"):
+        evaluate(rescore=True)
+    assert path.exists() and (tmp_path / "results/metrics.json").exists()
+
+
 def test_another_model_into_the_same_folder_is_refused(evaluate, small_dataset):
     evaluate()
     (small_dataset.model / "config.json").write_text("{}")
