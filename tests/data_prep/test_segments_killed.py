@@ -31,7 +31,8 @@ def test_killed_at_every_rename_the_next_run_ends_the_same(recordings, options):
         assert read_tree(Path("out")) == whole
         num_killed += 1
         os.rename("out", f"killed_{num_killed}")
-    assert num_killed == 1 + 9 + 4 + 1 + 2 + 1 + 1  # plan, segments, parts, ledger, two indices, commands, manifest
+    # plan, segments, parts, ledger, motion table, two indices, commands, manifest
+    assert num_killed == 1 + 9 + 4 + 1 + 1 + 2 + 1 + 1
 
 
 def test_killed_again_and_again_the_run_still_gets_on(recordings):
@@ -41,7 +42,7 @@ def test_killed_again_and_again_the_run_still_gets_on(recordings):
     num_runs = 0
     while run_killed_at_rename(lambda: cut("out"), 5):  # every attempt is killed at its sixth rename
         num_runs += 1
-        assert num_runs < 20
+        assert num_runs < 30
     assert read_tree(Path("out")) == whole
 
 

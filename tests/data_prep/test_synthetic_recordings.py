@@ -27,8 +27,9 @@ CAMERA = "camera_front_wide_120fov"
 
 
 def fingerprint(root: Path) -> dict[str, str]:
-    """Hash of every file below a folder, the lock excepted."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock"]
+    """Hash of every file below a folder, but the lock and the command, which names the folder."""
+    others = (".lock", "commands.json")
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name not in others]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -172,6 +172,7 @@ def served(page, port):
     gradio.close_all()
 
 
+@pytest.mark.slow  # its server's threads may outlive pytest's capture, which then fails every later test
 def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, capsys):
     gradio_client = pytest.importorskip("gradio_client")
     address, _ = served()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+import test_mirrored_runs  # noqa: E402
 from flag_moves import MOVES  # noqa: E402
 from flag_names import list_own_flags  # noqa: E402
 from tiny_runs import list_flags  # noqa: E402
@@ -162,6 +163,7 @@ def pretend_that_two_began(folder: Path, checkpoint: str) -> None:
 
 
 ELSEWHERE = {
+    "mirror": test_mirrored_runs.test_mirrored_rows_are_other_rows,
     "elastic": test_elastic_lets_one_process_go_on_where_two_began,
     "output_dir": test_the_output_dir_is_where_everything_goes,
     "logging_steps": test_logging_and_saving_steps_and_the_number_kept_show_in_the_files,
