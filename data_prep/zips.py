@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from driving.errors import SourceError
+from driving.zip_errors import ZIP_ERRORS
 
 MAX_TABLE_BYTES = 1 << 28  # a table of one recording is under 1 MB; more than 256 MB is not such a table
 
@@ -54,7 +54,7 @@ def list_zip(path: Path) -> ZipListing:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (*ZIP_ERRORS, OSError) as error:
         raise SourceError(f"{path} is not a whole zip archive ({error}); download it again") from error
     seen: set[str] = set()
     repeated = {name for name in names if name in seen or seen.add(name)}
@@ -79,5 +79,5 @@ def read_member(path: Path, member: str) -> bytes:
             return archive.read(info)
     except KeyError:
         raise SourceError(f"{path} has no member {member}; download the archive again") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (*ZIP_ERRORS, OSError) as error:
         raise SourceError(f"{path}:{member} cannot be read ({error}); download the archive again") from error

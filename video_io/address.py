@@ -14,13 +14,13 @@ import shutil
 import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from driving.errors import VideoError
 from driving.recording import VideoAddress
+from driving.zip_errors import ZIP_ERRORS
 
 BLOCK_BYTES = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra field
@@ -75,13 +75,9 @@ def open_address(address: VideoAddress) -> Iterator[str | BinaryIO]:
             raise VideoError(f"{path} has zero bytes; download it again")
         yield str(path)
         return
-    with path.open("rb") as archive, _explain_zip(address):
-        entry = _find_member(archive, address)
-        if entry.compress_type == zipfile.ZIP_STORED:
-            start = _find_data(archive, entry, address)
-            member: BinaryIO = io.BufferedReader(ByteRange(archive, start, entry.file_size), BLOCK_BYTES)
-        else:
-            member = _unpack(archive, entry)
+    with path.open("rb") as archive:
+        with _explain_zip(address):  # around the opening alone: what the reader raises may be no fault of the archive
+            member = _open_member(archive, address)
         with member:
             yield member
 
@@ -102,6 +98,14 @@ def check_crc(address: VideoAddress) -> None:
         with zipfile.ZipFile(archive) as opened, opened.open(entry) as member:
             while member.read(BLOCK_BYTES):
                 pass
+
+
+def _open_member(archive: BinaryIO, address: VideoAddress) -> BinaryIO:
+    entry = _find_member(archive, address)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return _unpack(archive, entry)
+    start = _find_data(archive, entry, address)
+    return io.BufferedReader(ByteRange(archive, start, entry.file_size), BLOCK_BYTES)
 
 
 def _find_member(archive: BinaryIO, address: VideoAddress) -> zipfile.ZipInfo:
@@ -138,5 +142,5 @@ def _unpack(archive: BinaryIO, entry: zipfile.ZipInfo) -> BinaryIO:
 def _explain_zip(address: VideoAddress) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise VideoError(f"{address} cannot be read from its archive ({error}); download the archive again") from error

@@ -9,17 +9,16 @@ from __future__ import annotations
 import io
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from typing import IO
 
 from data_prep.download.hub import Hub, HubFile
 from data_prep.download.patience import FetchError
 from data_prep.download.ranges import stream_range
+from driving.zip_errors import ZIP_ERRORS
 
 TAIL_BYTES = 1 << 17  # the directory of a hundred clips has some 40 kB
 NEAR_BYTES = 1 << 16  # members that are not further apart are fetched in one request
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class RangeFile(io.RawIOBase):
@@ -91,7 +90,7 @@ class RemoteZip:
         self._file.fetch(max(0, file.size - TAIL_BYTES), file.size)
         try:
             self._archive = zipfile.ZipFile(self._file)
-        except (*BROKEN, OSError) as error:
+        except (*ZIP_ERRORS, OSError) as error:
             raise FetchError(f"{self.path} is no zip archive that can be read in parts ({error})") from error
         self._file.pieces.clear()  # a directory is parsed now; a thousand of them are open at a time
         self.members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
@@ -118,7 +117,7 @@ class RemoteZip:
                 try:
                     with self._lock, self._archive.open(self.members[name]) as member:
                         write(name, member)
-                except BROKEN as error:
+                except ZIP_ERRORS as error:
                     raise FetchError(f"{self.path}:{name} cannot be read ({error})") from error
         finally:
             for start, _ in spans:

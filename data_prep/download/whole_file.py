@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from data_prep.download.patience import FetchError
 from data_prep.download.ranges import stream_range
 from data_prep.download.records import STATE, Records
 from driving.ledger import explain_disk_full
+from driving.zip_errors import ZIP_ERRORS
 
 DIGEST_TRIES = 3
 READ_BYTES = 1 << 22
@@ -104,7 +104,7 @@ def _check_zip(part: Path, target: str) -> None:
     try:
         with zipfile.ZipFile(part) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except ZIP_ERRORS as error:
         raise FetchError(
             f"{target}: the hub's own file is no whole zip archive ({error}); its hash is right"
         ) from error

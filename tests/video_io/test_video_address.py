@@ -83,6 +83,12 @@ def test_an_encrypted_member_is_refused(tmp_path, draw_video):
         check_crc(address)
 
 
+def test_what_a_reader_of_a_member_raises_is_not_the_archives_fault(tmp_path, draw_video):
+    address = pack(tmp_path / "a.zip", draw_video())
+    with pytest.raises(RuntimeError, match="the reader's own"), open_address(address):
+        raise RuntimeError("the reader's own")
+
+
 def test_a_missing_file_and_an_empty_one_are_told_apart(tmp_path):
     (tmp_path / "empty.mp4").touch()
     with (

@@ -1,0 +1,10 @@
+"""What reading a zip archive may raise where the archive is damaged, cut short, encrypted, or of a kind not known."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+
+# RuntimeError: a member that is encrypted, and (as NotImplementedError) a compression that this Python does not have.
+# An OSError is not here: it may be the disk's, or the network's, own.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
