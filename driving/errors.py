@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from typing import Any
 
+INTERRUPTED_CODE = 128 + signal.SIGINT  # what a shell reports for a process that Ctrl-C ended
 _MAY_NOT = "give this user the right, or name another place"
 _NO_ROOM = "make room, or name another disk, and run the same command again"
 # What the system refuses, and what to do.
@@ -79,5 +84,13 @@ def run_main(run: Callable[[], int], say: Callable[[str], None] = print_error) -
         say(f"error: {error.filename or 'a file'}: {(error.strerror or 'refused').lower()}; {advice}")
         return 1
     except KeyboardInterrupt:
+        _take_ctrl_c(signal.SIG_IGN)
         say("\ninterrupted; run the same command again to continue")
-        return 130
+        # Once more while Python tidies up: it would print a traceback for each finalizer.
+        _take_ctrl_c(lambda number, frame: os._exit(INTERRUPTED_CODE))
+        return INTERRUPTED_CODE
+
+
+def _take_ctrl_c(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():  # Python takes signals in no other
+        signal.signal(signal.SIGINT, handler)

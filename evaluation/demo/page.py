@@ -55,11 +55,8 @@ def build_page(demo: Demo) -> Any:
     return page
 
 
-def serve_page(demo: Demo, host: str, port: int, *, waits: bool = True) -> str:
-    """Open the page until it is interrupted; returns its address.
-
-    Args:
-        waits: False returns at once, the page stays open (for tests).
+def serve_page(demo: Demo, host: str, port: int) -> None:
+    """Open the page until it is interrupted.
 
     Raises:
         DrivingError: The port is taken.
@@ -86,9 +83,7 @@ def serve_page(demo: Demo, host: str, port: int, *, waits: bool = True) -> str:
     except OSError as error:
         raise DrivingError(f"port {port} of {host} cannot be opened ({error}); pass another --port") from error
     print(f"{address} is open; stop it with Ctrl-C", flush=True)
-    if waits:
-        page.block_thread()
-    return address
+    page.block_thread()
 
 
 def show_unasked(demo: Demo, name: str) -> tuple[Any, ...]:

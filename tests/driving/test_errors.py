@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,26 @@ def test_what_the_system_refuses_is_one_line(code, line, capsys):
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(FileNotFoundError):
         run_main(failing(FileNotFoundError(errno.ENOENT, "No such file", "x")))
+
+
+IMPATIENT = """
+import os, signal, sys, weakref
+from driving.errors import run_main
+
+class Held: pass
+
+def press(): os.kill(os.getpid(), signal.SIGINT); print("tidied up")
+
+held = Held()
+weakref.finalize(held, press)  # Python calls it when it ends, and prints a traceback of what it raises
+
+def run(): press()
+
+sys.exit(run_main(run))
+"""
+
+
+def test_ctrl_c_is_one_line_and_once_more_ends_it_at_once_without_another():
+    ended = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=300)
+    assert ended.stderr == "\ninterrupted; run the same command again to continue\n"
+    assert (ended.returncode, ended.stdout) == (130, "")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import socket
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -157,26 +161,43 @@ def port() -> int:
 
 
 @pytest.fixture
-def served(page, port):
-    """served(text) -> (address of the real page, its Demo)."""
+def served(page, port, tmp_path):
+    """served(text) -> address of the real page. In a process of its own, which writes to tmp_path/served.log: the
+    server's threads outlive pytest's capture of a test."""
     pytest.importorskip("gradio")
-    import gradio
+    servers = []
 
-    from evaluation.demo.page import serve_page
-
-    def open_page(text: str = ANSWER):
-        demo = page(text)
-        return serve_page(demo, "127.0.0.1", port, waits=False), demo
+    def open_page(text: str = ANSWER) -> str:
+        process = multiprocessing.get_context("fork").Process(
+            target=serve, args=(page(text), port, tmp_path / "served.log"), daemon=True
+        )
+        process.start()
+        servers.append(process)
+        deadline = time.monotonic() + 300
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "served.log").read_text()
+            time.sleep(0.1)
+        return f"http://127.0.0.1:{port}/"
 
     yield open_page
-    gradio.close_all()
+    for process in servers:
+        process.kill()
+        process.join()
 
 
-@pytest.mark.slow  # its server's threads may outlive pytest's capture, which then fails every later test
-def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, capsys):
+def serve(demo: Demo, port: int, log) -> None:
+    from evaluation.demo.page import serve_page
+
+    with log.open("w", buffering=1) as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        sys.stdout = sys.stderr = file
+        serve_page(demo, "127.0.0.1", port)
+
+
+def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, tmp_path):
     gradio_client = pytest.importorskip("gradio_client")
-    address, _ = served()
-    client = gradio_client.Client(address, verbose=False)
+    client = gradio_client.Client(served(), verbose=False)
     video, picture, text, facts, charts = client.predict("row0", api_name="/ask_row")
     assert text == ANSWER and facts.startswith("strict; 50 tokens") and charts.startswith('<div class="drive">')
     assert str(video).endswith(".mp4") and picture
@@ -184,7 +205,8 @@ def test_the_page_answers_and_says_what_is_wrong_in_one_line(served, capsys):
         client.predict("broken", api_name="/ask_row")
     with pytest.raises(Exception, match="there is no video yet; choose a file first"):
         client.predict(None, 0, api_name="/ask_video")
-    assert "Traceback" not in capsys.readouterr().err
+    client.close()
+    assert "Traceback" not in (tmp_path / "served.log").read_text()
 
 
 def test_another_clip_does_not_keep_the_answer_of_the_last_one(page):
@@ -202,7 +224,7 @@ def test_a_port_that_is_taken_is_one_line(page, port):
         taken.bind(("127.0.0.1", port))
         taken.listen()
         with pytest.raises(DrivingError, match=rf"port {port} of 127.0.0.1 cannot be opened .*; pass another --port"):
-            serve_page(page(), "127.0.0.1", port, waits=False)
+            serve_page(page(), "127.0.0.1", port)
 
 
 def test_without_gradio_it_says_how_it_is_installed(monkeypatch):
@@ -216,7 +238,7 @@ def test_without_gradio_it_says_how_it_is_installed(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 def test_a_browser_shows_video_answer_and_charts_and_asks_nobody_else(served, tmp_path):
-    address, _ = served(HOSTILE)
+    address = served(HOSTILE)
     browser = Browser()
     try:
         browser.open(address)
