@@ -16,7 +16,6 @@ the GPU are taken instead.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -24,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import describe_machine, describe_versions, thread_settings
+from benchmarks.measuring import build_parser, describe_machine, describe_versions, print_numbers, thread_settings
 
 NUM_TOKENS = 151_936  # width of Qwen3-VL's head
 NUM_ROWS = 16
@@ -35,9 +34,8 @@ NUM_STEPS = 60  # timed of each way a round
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.decoding", description=(__doc__ or "").split("\n\n")[0])
+    parser = build_parser("decoding", __doc__)
     parser.add_argument("--processor", type=Path, required=True, help="a folder with a Qwen tokenizer")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--rows", type=int, default=NUM_ROWS, help="answers at once")
     parser.add_argument("--steps", type=int, default=NUM_STEPS, help="timed of each way a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are printed")
@@ -45,10 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ.update(thread_settings(1))  # before torch is loaded
     numbers = measure(args)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

@@ -35,8 +35,10 @@ from benchmarks.measuring import (
     NUM_DROPPED,
     EndsClock,
     StepClock,
+    build_parser,
     describe_machine,
     describe_versions,
+    print_numbers,
     run_child,
 )
 from benchmarks.peers import PeerEnvironment, add_peer_option
@@ -72,8 +74,7 @@ class StrictClock(StepClock):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark (or, in a child, one way of it) and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("gpu", __doc__)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--steps", type=int, default=12, help="timed steps, after three that are dropped")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -102,10 +103,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         with tempfile.TemporaryDirectory() as folder:
             numbers = measure(Path(folder), args)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

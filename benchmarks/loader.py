@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import statistics
 import sys
@@ -36,7 +35,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import PACKAGES, describe_machine, describe_versions, thread_settings
+from benchmarks.measuring import (
+    PACKAGES,
+    build_parser,
+    describe_machine,
+    describe_versions,
+    print_numbers,
+    thread_settings,
+)
 
 HEIGHT, WIDTH, FPS = 1080, 1920, 30.0
 BATCH_SIZE = 4
@@ -45,8 +51,7 @@ REPEATS = {"plain": 1, "full_hd": 2, "resized": 16, "prepared": 32}  # passes ov
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.loader", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("loader", __doc__)
     parser.add_argument("--segments", type=int, default=8, help="one-second segments of the drawn recording")
     parser.add_argument("--height", type=int, default=HEIGHT, help="of the recording [px]")
     parser.add_argument("--width", type=int, default=WIDTH, help="of the recording [px]")
@@ -57,10 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.update(thread_settings(1))  # before torch is loaded: one thread a worker
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), args)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Clocks, peak memory, children that measure one thing each, and what a number was measured on."""
+"""Clocks, peak memory, children that measure one thing each, what a number was measured on, and how it is told."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,6 +17,22 @@ from typing import Any
 NUM_DROPPED = 3  # steps of a process on a GPU that are not counted: its kernels are chosen in them
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "av", "numpy")
 NUM_ERROR_LINES = 15
+
+
+def build_parser(name: str, explanation: str | None) -> argparse.ArgumentParser:
+    """The command line of benchmarks/`name`.py, whose docstring begins with what it measures; it has --json so far."""
+    parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=(explanation or "").split("\n\n")[0])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    return parser
+
+
+def print_numbers(numbers: dict[str, Any], path: Path | None) -> None:
+    """One JSON object as the last line of the output, and in the file that --json names."""
+    line = json.dumps(numbers)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line + "\n", encoding="utf-8")
+    print(line)
 
 
 class StepClock:
@@ -127,18 +144,22 @@ def thread_settings(num_threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(num_threads), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPU of this machine."""
-    import torch
-
-    facts: dict[str, Any] = {
+def describe_processor() -> dict[str, Any]:
+    """Processor, cores and memory of this machine: what needs no torch."""
+    return {
         "processor": _read_value("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         # Of the last minute: above the processes that were measured, other work shared the cores.
         "load_average": round(os.getloadavg()[0], 1),
-        "gpu": None,
     }
+
+
+def describe_machine() -> dict[str, Any]:
+    """The same, and the GPU."""
+    import torch
+
+    facts: dict[str, Any] = {**describe_processor(), "gpu": None}
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["gpu_memory_gib"] = round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)

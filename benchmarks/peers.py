@@ -30,7 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import describe_machine, describe_versions, run_child, thread_settings
+from benchmarks.measuring import (
+    build_parser,
+    describe_machine,
+    describe_versions,
+    print_numbers,
+    run_child,
+    thread_settings,
+)
 from benchmarks.peer_runs import PEERS
 from benchmarks.train_step import FRAME_SIZES, SIZES, WAYS, write_workload
 from benchmarks.ways import Setup
@@ -38,9 +45,8 @@ from benchmarks.ways import Setup
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the frameworks given beside the plain way and ours, and print the numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=(__doc__ or "").split("\n\n")[0])
+    parser = build_parser("peers", __doc__)
     add_peer_option(parser)
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each")
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a process, after the one that is dropped")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode")
@@ -57,10 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_workload(Path(folder), json.loads(args.sizes.read_text(encoding="utf-8")), args.processor)
         (Path(folder) / "processor").symlink_to(args.processor.resolve())
         numbers = measure(Path(folder), args)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

@@ -15,7 +15,6 @@ The frames are noise in part, which a JPEG cannot make small. Nothing here is re
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -27,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.browser import describe_browser, open_page
-from benchmarks.score import NUM_SAMPLES, describe_processor, write_input
+from benchmarks.measuring import build_parser, describe_processor, print_numbers
+from benchmarks.score import NUM_SAMPLES, write_input
 
 HEIGHT, WIDTH, FPS = 256, 448, 30
 NUM_LOG_LINES = 5000
@@ -74,8 +74,7 @@ class DrawnAnswers:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.report", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("report", __doc__)
     parser.add_argument("--clips", type=int, default=2000, help="clips in the report")
     parser.add_argument("--rows", type=int, default=5, help="rows of each clip")
     parser.add_argument("--rounds", type=int, default=5, help="times that each page is loaded")
@@ -83,11 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), args.clips, args.rows, args.rounds, args.resamples)
-    line = json.dumps(numbers)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measuring import build_parser, describe_processor, describe_versions, print_numbers
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -37,8 +39,7 @@ COUNTRIES = ("Germany", "Italy", "Sweden", "United States")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.score", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("score", __doc__)
     parser.add_argument("--rows", type=int, default=10_000, help="stored predictions")
     parser.add_argument("--train-rows", type=int, default=20_000, help="training rows in truth.parquet")
     parser.add_argument("--resamples", type=int, default=2000, help="of the clips")
@@ -48,11 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.update({"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)})
     with tempfile.TemporaryDirectory() as folder:
         numbers = run_rounds(Path(folder), args)
-    line = json.dumps(numbers)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 
@@ -60,7 +57,6 @@ def run_rounds(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Score the usual and the worst clustering in turn."""
     started_s = time.perf_counter()
     import evaluation.outputs  # noqa: F401  what scoring imports
-    from benchmarks.measuring import describe_versions
 
     import_s = time.perf_counter() - started_s
     shapes = {"usual": ROWS_A_CLIP, "worst": 1}
@@ -88,16 +84,6 @@ def run_rounds(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "machine": describe_processor(),
         "versions": describe_versions(("numpy", "pyarrow")),
-    }
-
-
-def describe_processor() -> dict[str, Any]:
-    """The machine without asking torch, which scoring does not need."""
-    model = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line]
-    return {
-        "processor": model[0].split(":", 1)[1].strip() if model else "",
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 1),
     }
 
 

@@ -31,8 +31,10 @@ from typing import Any
 
 from benchmarks.measuring import (
     StepClock,
+    build_parser,
     describe_machine,
     describe_versions,
+    print_numbers,
     read_rss_bytes,
     run_child,
     thread_settings,
@@ -46,8 +48,7 @@ WAYS = ("reference", "ours")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark (or, in a child, one way of it) and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.train_step", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("train_step", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="processes of each way")
     parser.add_argument("--steps", type=int, default=4, help="timed steps of a process, after the one that is dropped")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode")
@@ -65,10 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             write_workload(Path(folder), json.loads(args.sizes.read_text(encoding="utf-8")), args.processor)
             numbers = measure(Path(folder), args)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 
