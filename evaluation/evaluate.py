@@ -92,6 +92,9 @@ class EvaluateOptions:
     top_p: float = option(
         1.0, parse=number(0, 1, above=True), help="draw from the likeliest tokens that hold this share of probability"
     )
+    frame_baseline: bool = option(
+        False, help="add a baseline without a network that reads the frames, fitted to up to 2,000 clips of train.json"
+    )
     device: str = option("auto", parse=parse_device, help="auto, cpu, cuda or cuda:N")
     devices: str = option(
         "",
@@ -146,11 +149,14 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
         DrivingError: Something the user can mend; see the message.
     """
     from evaluation.asking.predict import plan_batches, read_parts
+    from evaluation.frame_baseline import find_train_json
     from evaluation.outputs import ANSWER_FILES, finish_run, has_answers, read_metrics, summarise_run, write_predictions
     from evaluation.planning import plan_run
 
     planned = plan_run(options, describe_machine(options) if build_engine is None else options.device)
-    check_gate(options.require_beat, planned.truth)
+    check_gate(options.require_beat, planned.truth, reads_frames=options.frame_baseline)
+    if options.frame_baseline:
+        find_train_json(options)
     overwrite = options.overwrite_output and not options.rescore
     if options.rescore and (options.output_dir / MANIFEST_NAME).exists():
         advice = "put the answers back as they were, or run without --rescore to ask the model again"
@@ -161,6 +167,8 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     ) as output:
         if output.is_complete and not options.rescore:
             metrics = read_metrics(output.folder)
+            if options.frame_baseline and "frame_motion" not in metrics:
+                raise DrivingError(f"{output.folder} was finished without --frame-baseline; add --rescore")
             metrics["gate"] = judge_gate(metrics, options.require_beat)
             return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
         timing = output.manifest.get("summary", {}).get("timing", {})

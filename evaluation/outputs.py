@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +33,12 @@ from driving.ledger import (
 from driving.options import describe_options
 from evaluation.asking.predict import PARTS_NAME
 from evaluation.asking.predictions import PLAIN, Prediction
+from evaluation.frame_baseline import CACHE_NAME, answer_from_frames
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.scoring.answers import Answers, judge_predictions, parse_text
 from evaluation.scoring.decoding import measure_decodings, measure_speed
+from evaluation.scoring.frame_motion import FrameMotion
 from evaluation.scoring.measure import ControlAnswers, Measured, build_baselines, measure
 from evaluation.scoring.row_scores import ROW_SCORES_NAME, write_row_scores
 from evaluation.scoring.skill import judge_gate
@@ -124,7 +127,12 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
     if not len(scored):
         raise DrivingError(f"no row was answered; see {folder / LEDGER_NAME}")
     truth = planned.truth.take(scored)
-    measured, answers = score_stored(planned, truth, predictions, altered, options)
+    frames = None
+    if options.frame_baseline:
+        started = time.monotonic()
+        frames = answer_from_frames(folder, planned, truth, options)
+        timing = {**timing, "frame_baseline_s": round(time.monotonic() - started, 1)}
+    measured, answers = score_stored(planned, truth, predictions, altered, options, frames)
     facts = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))
     skips = read_ledger(folder / LEDGER_NAME)
     metrics = {
@@ -142,7 +150,9 @@ def finish_run(output: Output, planned: Run, options: EvaluateOptions, timing: d
     write_json(folder / METRICS_NAME, metrics)
     write_row_scores(folder / ROW_SCORES_NAME, truth, answers, measured.columns["model"])
     write_report(folder / REPORT_NAME, metrics, measured, truth, answers, predictions, planned)
-    files = (*ANSWER_FILES, METRICS_NAME, ROW_SCORES_NAME, REPORT_NAME)
+    files = [*ANSWER_FILES, METRICS_NAME, ROW_SCORES_NAME, REPORT_NAME]
+    if (folder / CACHE_NAME).exists():
+        files.append(CACHE_NAME)
     output.finish({"timing": timing, "num_scored": len(truth)}, files)
     return metrics
 
@@ -153,10 +163,12 @@ def score_stored(
     predictions: dict[str, Prediction],
     altered: Sequence[Prediction],
     options: EvaluateOptions,
+    frames: FrameMotion | None = None,
 ) -> tuple[Measured, Answers]:
     """Parse and measure the model's answers and those under each control."""
     train_labels = planned.train_table.train_labels()
-    baselines = build_baselines(truth, train_labels, planned.answer_format)
+    seen = None if frames is None else frames.motion
+    baselines = build_baselines(truth, train_labels, planned.answer_format, seen)
     fallback = build_fallback(truth, baselines, planned.answer_format)
     asked = [predictions[name] for name in truth.ids]
     answers = judge_predictions(asked, planned.answer_format, fallback)
@@ -177,6 +189,8 @@ def score_stored(
         truth, answers, controls, baselines, track=track, num_resamples=options.bootstrap, seed=options.seed
     )
     bootstrap = Bootstrap(truth.groups, options.bootstrap, options.seed)
+    if frames is not None:
+        measured.metrics["frame_motion"] = frames.facts
     measured.metrics.update(
         measure_decodings(planned, truth, asked, altered, answers, measured, fallback, train_labels, bootstrap)
     )

@@ -86,6 +86,8 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     groups = {_group(record) for record in records}
     stamps = check_leakage(checkpoint, groups, force=options.force, is_one_recording=is_one_recording)
     stamps += check_held_out(truth, table.path, force=options.force)
+    if (checkpoint.preprocessing or {}).get("blind"):
+        stamps.append("BLIND: trained without pixels and asked without: every frame was plain grey (--blind True)")
     stamps += (
         [] if checkpoint.preprocessing else ["no preprocessing stored with the model: the dataset's rate was used"]
     )

@@ -26,12 +26,12 @@ import numpy as np
 from driving.answer_format import VIDEO_ONLY, AnswerFormat
 from driving.ego_history import mirror_history, remove_history, replace_history
 from driving.errors import DrivingError
+from qwenvl.data.preprocessing import GREY
 
 VIDEO_CONTROLS = ("frozen", "wrong_clip", "mirror", "blank", "shuffled")
 HISTORY_CONTROLS = ("no_history", "wrong_history")
 CONTROLS = (*VIDEO_CONTROLS, *HISTORY_CONTROLS)
 DEFAULT_CONTROLS = ("frozen", "wrong_clip", "mirror")
-_GREY = 128
 
 
 def parse_controls(text: str, track: str = VIDEO_ONLY) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def alter_frames(control: str, frames: np.ndarray, row_id: str, seed: int) -> np
     if control == "mirror":
         return np.ascontiguousarray(frames[:, :, ::-1])
     if control == "blank":
-        return np.full_like(frames, _GREY)
+        return np.full_like(frames, GREY)
     if control == "shuffled":
         return frames[_row_rng(row_id, seed).permutation(len(frames))]
     raise DrivingError(f"control {control!r} does not alter frames")

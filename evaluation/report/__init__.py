@@ -72,7 +72,7 @@ def write_report(
 
 
 def frame_reader(planned: Run, metrics: dict[str, Any]) -> ReadFrames:
-    """Read a row's frames again, as the model saw them; a video that moved away is a note in the report, no error."""
+    """Read a row's frames again, as the model saw them (a blind one: as it would have); a video that moved away is a note in the report, no error."""
     records = {record_name(record): record for record in planned.job.records}
     folders = [Path(metrics["data"]["test_data"]).parent, Path.cwd()]
 
@@ -81,7 +81,8 @@ def frame_reader(planned: Run, metrics: dict[str, Any]) -> ReadFrames:
         from qwenvl.data.preprocessing import Preprocessing
 
         stored = planned.checkpoint.preprocessing
-        clips = read_clips(records[name], Preprocessing(**stored) if stored else Preprocessing(), folders)
+        preprocessing = Preprocessing(**{**(stored or {}), "blind": False})
+        clips = read_clips(records[name], preprocessing, folders)
         if not clips:
             raise DrivingError(f"{name} has no video")
         return clips[0].frames

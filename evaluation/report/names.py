@@ -12,6 +12,7 @@ NAMES = {
     "train_mean": "training mean",
     "train_median": "training median",
     "clip_mean": "rest of the clip",
+    "frame_motion": "frame motion",
     "last_value": "last value",
     "constant_velocity": "constant velocity",
     "ctrv": "CTRV",

@@ -27,6 +27,8 @@ DESCRIPTIONS = {
     "train_median": "the median training answer (of at most 100,000 rows, evenly chosen): the best constant for a mean "
     "absolute error",
     "clip_mean": "the mean true answer of the clip's other rows: what knowing the place, but not the moment, is worth",
+    "frame_motion": "ridge regression of the training answers on differences and flow between the frames, without a "
+    "network",
     "last_value": "the last observed speed and curvature, held",
     "constant_velocity": "the last observed speed, straight on",
     "ctrv": "constant turn rate and velocity: their means over the last 0.2 s seen",
@@ -44,22 +46,31 @@ FLOORS = ("representation_floor", "label_floor")  # know the truth: bounds from 
 # What each is told. A model is fairly compared with those that are told no more than it is.
 LABELS, HISTORY, FITTED = "training labels", "the clip's past motion", "past motion and training rows"
 OTHER_ROWS, TRUTH = "the clip's other answers", "the truth"
+FRAMES = "the frames and training rows"
 KNOWS = (
     dict.fromkeys(("train_mean", "train_median"), LABELS)
-    | {"clip_mean": OTHER_ROWS}
+    | {"clip_mean": OTHER_ROWS, "frame_motion": FRAMES}
     | {name: FITTED if name in _FITTED else HISTORY for name in NEEDS_HISTORY}
     | dict.fromkeys(FLOORS, TRUTH)
 )
 
 
-def predict_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
-    """Every baseline that these rows allow, by name; those from history only where all rows have an observed second."""
+def predict_baselines(
+    truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat, frame_motion: Motion | None = None
+) -> dict[str, Motion]:
+    """Every baseline that these rows allow, by name; those from history only where all rows have an observed second.
+
+    Args:
+        frame_motion: what the baseline that reads the frames says of these rows, where it was asked for.
+    """
     motions: dict[str, Motion] = {
         "train_mean": train_mean(train_labels, len(truth)),
         "train_median": train_median(train_labels, len(truth)),
     }
     if len(np.unique(truth.groups.astype(str))) < len(truth):
         motions["clip_mean"] = clip_mean(truth, motions["train_mean"])
+    if frame_motion is not None:
+        motions["frame_motion"] = frame_motion
     if truth.observed is not None:
         history: dict[str, Callable[[np.ndarray, float, int], Motion]] = {
             "last_value": last_value,

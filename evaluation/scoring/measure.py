@@ -126,9 +126,11 @@ def _measure_skill(columns: dict[str, Columns], names: list[str], bootstrap: Boo
     }
 
 
-def build_baselines(truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat) -> dict[str, Motion]:
+def build_baselines(
+    truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat, frame_motion: Motion | None = None
+) -> dict[str, Motion]:
     """The baselines of these rows, by name."""
-    return predict_baselines(truth, train_labels, answer_format)
+    return predict_baselines(truth, train_labels, answer_format, frame_motion)
 
 
 def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: Bootstrap) -> dict[str, Any]:

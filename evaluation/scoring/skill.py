@@ -69,12 +69,17 @@ def parse_gate(text: str) -> str:
     return name
 
 
-def check_gate(asked: str, truth: Truth) -> None:
+def check_gate(asked: str, truth: Truth, *, reads_frames: bool = False) -> None:
     """Raise before a model is asked, where the baseline asked for cannot be computed on these rows.
 
+    Args:
+        reads_frames: whether the run has the baseline that reads the frames.
+
     Raises:
-        DrivingError: It needs the observed second, and a row has none.
+        DrivingError: It needs the observed second, and a row has none; or the frames, and they are not read.
     """
+    if asked == "frame_motion" and not reads_frames:
+        raise DrivingError("--require-beat frame_motion needs --frame-baseline, which decodes the clips for it; add it")
     if asked in NEEDS_HISTORY and truth.observed is None:
         raise DrivingError(
             f"--require-beat {asked} needs how the car moved during each clip, and a row of truth.parquet does not "

@@ -18,7 +18,7 @@ from driving.answer_format import EGO_HISTORY, VIDEO_ONLY, AnswerFormat
 from driving.ego_history import find_prompt, read_back, read_history
 from driving.errors import DrivingError
 from driving.trajectory import Trajectory, repeat_to_rate
-from evaluation.scoring.baselines import FITTED, HISTORY, LABELS, Motion, ctrv
+from evaluation.scoring.baselines import FITTED, FRAMES, HISTORY, LABELS, Motion, ctrv
 from evaluation.scoring.truth import Truth
 
 FALLBACKS = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}
@@ -26,7 +26,7 @@ REFERENCES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctrv"}  # what gains by se
 SPOKEN = {"train_mean": "training mean", "ctrv": "CTRV"}  # references as people are told them
 GATES = {VIDEO_ONLY: "train_mean", EGO_HISTORY: "ctra"}  # what --require-beat asks for where nobody names another
 # What a baseline may know to be no better informed than a model of the track.
-FAIR = {VIDEO_ONLY: (LABELS,), EGO_HISTORY: (LABELS, HISTORY, FITTED)}
+FAIR = {VIDEO_ONLY: (LABELS, FRAMES), EGO_HISTORY: (LABELS, FRAMES, HISTORY, FITTED)}
 
 
 def build_fallback(truth: Truth, baselines: dict[str, Motion], answer_format: AnswerFormat) -> Motion:

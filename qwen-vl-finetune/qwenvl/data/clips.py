@@ -9,7 +9,7 @@ Whatever counts tokens uses the plans, whatever shows pixels the clips: both kno
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from driving.errors import VideoError
 from driving.records import media_paths, record_name
 from qwenvl.data.frame_cache import Clip
 from qwenvl.data.pixels import plan_image_size, plan_num_frames, plan_video_size
-from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.data.preprocessing import GREY, Preprocessing
 
 if TYPE_CHECKING:
     from driving.recording import VideoAddress
@@ -83,7 +83,7 @@ def read_clips(
     *,
     allocate: Callable[[tuple[int, ...]], np.ndarray] | None = None,
 ) -> list[Clip]:
-    """Decode the videos of a record at the frames and size that `preprocessing` asks for.
+    """Decode the videos of a record at the frames and size that `preprocessing` asks for; grey ones where it is blind.
 
     Args:
         allocate: gives the uint8 array of a shape, in memory of the caller's choice.
@@ -91,6 +91,9 @@ def read_clips(
     Raises:
         VideoError: A file is missing or cannot give the frames.
     """
+    plans = plan_clips(record, preprocessing, folders)
+    if preprocessing.blind:
+        return [Clip(_fill_grey(plan, allocate), plan.fps) for plan in plans]
     from video_io.decode import decode_frames
 
     return [
@@ -100,8 +103,14 @@ def read_clips(
             ),
             plan.fps,
         )
-        for plan in plan_clips(record, preprocessing, folders)
+        for plan in plans
     ]
+
+
+def _fill_grey(plan: ClipPlan, allocate: Callable[[tuple[int, ...]], np.ndarray] | None) -> np.ndarray:
+    frames = (allocate or partial(np.empty, dtype=np.uint8))((*plan.shape, 3))
+    frames[...] = GREY
+    return frames
 
 
 def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> ClipPlan:
@@ -180,6 +189,8 @@ def read_images(record: Record, preprocessing: Preprocessing, processor: Any, fo
     plans = plan_images(record, preprocessing, processor, folders)
     if not plans:
         return []
+    if preprocessing.blind:
+        return [np.full((1, *size, 3), GREY, np.uint8) for _, size in plans]
     from PIL import Image
 
     from video_io.pictures import read_picture

@@ -43,7 +43,13 @@ PIXEL_RULES = (
 
 def identify_rendering(preprocessing: Preprocessing, processor: Any) -> dict[str, Any]:
     """JSON values that decide how any row becomes tokens and frames: pixel rules, tokenizer, template, versions."""
-    return {name: getattr(preprocessing, name) for name in PIXEL_RULES} | _identify_tokens(processor)
+    return identify_pixels(preprocessing) | _identify_tokens(processor)
+
+
+def identify_pixels(preprocessing: Preprocessing) -> dict[str, Any]:
+    """JSON values that decide a video's frames; `blind` only where it is on, as before there was such a thing."""
+    rules = {name: getattr(preprocessing, name) for name in PIXEL_RULES}
+    return {**rules, "blind": True} if preprocessing.blind else rules
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from driving.ledger import MANIFEST_NAME, PLAN_NAME, check_whole, read_manifest
 from driving.records import MEDIA, media_paths, record_name
 from qwenvl.data.clips import Record, find_media
 from qwenvl.data.frame_cache import Clip
-from qwenvl.data.identity import PIXEL_RULES, hash_frames, hash_row, identify_media, identify_rendering
+from qwenvl.data.identity import hash_frames, hash_row, identify_media, identify_pixels, identify_rendering
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.shards import Entry, ShardMaps, StoredMedia, digest_media, read_shards
 
@@ -69,7 +69,7 @@ class PreparedCache:
 
     def check_pixels(self, preprocessing: Preprocessing) -> None:
         """Raise unless videos would be decoded now as they were then."""
-        self._compare({name: getattr(preprocessing, name) for name in PIXEL_RULES})
+        self._compare(identify_pixels(preprocessing))
 
     def _compare(self, asked: dict[str, Any]) -> None:
         for name, value in asked.items():

@@ -17,6 +17,7 @@ from driving.frame_size import FRAME_PIXELS, PATCH_FACTOR_PX
 from driving.ledger import write_json
 
 FILE_NAME = "preprocessing.json"
+GREY = 128  # of every pixel that a blind model is shown
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Preprocessing:
         max_pixels, min_pixels: area of one still image in px; None = the image processor's own.
         factor_px: patch x merge; both sides of a frame are multiples of it.
         scaler: how frames are resized, a name of video_io.scale.SCALERS.
+        blind: show grey frames of the same number and size: what a model learns from the text alone.
         prompt_hash: of the prompt tokens of the first sample trained on (16 hex digits); "" before training.
         prompt_example: that first sample's turns and clip shapes, to render the prompt again; None with still images.
         answer_format: the dataset's AnswerFormat as JSON values; None where the dataset has none.
@@ -48,6 +50,7 @@ class Preprocessing:
     min_pixels: int | None = None
     factor_px: int = PATCH_FACTOR_PX
     scaler: str = "area"
+    blind: bool = False
     prompt_hash: str = ""
     prompt_example: dict[str, Any] | None = None
     answer_format: dict[str, Any] | None = None
@@ -79,7 +82,12 @@ class Preprocessing:
 
     def write(self, folder: Path) -> None:
         """Write `preprocessing.json` into a checkpoint."""
-        write_json(Path(folder) / FILE_NAME, dataclasses.asdict(self))
+        write_json(Path(folder) / FILE_NAME, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; without `blind` where it is off, as before there was such a thing."""
+        values = dataclasses.asdict(self)
+        return values if self.blind else {name: value for name, value in values.items() if name != "blind"}
 
     @classmethod
     def read(cls, folder: Path) -> Preprocessing | None:

@@ -96,6 +96,10 @@ class DataArguments:
             "help": "show training rows left-right mirrored, in text too: True (every second), False, or a share"
         },
     )
+    blind: bool = field(
+        default=False,
+        metadata={"help": "show grey frames of the same size, in prediction too: what the text alone teaches"},
+    )
     prepared_dir: str = field(
         default="",
         metadata={"help": "read tokens and frames that prepare_cache.py wrote there, decode nothing"},
@@ -124,7 +128,7 @@ class DataArguments:
 
     def build_preprocessing(self, **found: object) -> Preprocessing:
         """The sampling and pixel rules of this run; `found` fills in what the data and the processor say."""
-        names = ("video_fps", "video_min_frames", "video_max_frames", *PIXEL_FLAGS)
+        names = ("video_fps", "video_min_frames", "video_max_frames", "blind", *PIXEL_FLAGS)
         return Preprocessing(**{name: getattr(self, name) for name in names}, **found)
 
 
@@ -269,6 +273,11 @@ def check_arguments(model: ModelArguments, data: DataArguments, run: TrainingArg
         raise DrivingError(
             f"--mirror {data.mirror} with --data_packing True: a mirrored answer has other minus signs, so other "
             "tokens than its place was planned for; use --data_flatten True"
+        )
+    if data.blind and data.prepared_dir:
+        raise DrivingError(
+            f"--blind True with --prepared_dir {data.prepared_dir}: a prepared cache holds what the cameras saw; leave "
+            "it out, grey frames cost nothing to decode"
         )
     if not 0 <= data.decode_limit_s < math.inf:
         raise DrivingError(f"--decode_limit_s {data.decode_limit_s:g} must be a number of seconds, or 0 for no limit")

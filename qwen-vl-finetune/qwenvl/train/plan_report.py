@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -89,7 +88,7 @@ def plan_identity(
         "world_size": run.world_size,
         "engine": name_engine(run.deepspeed),
         "model_max_length": run.model_max_length,
-        "preprocessing": dataclasses.asdict(data.build_preprocessing()),
+        "preprocessing": data.build_preprocessing().to_json(),
     }
     return json.loads(json.dumps(identity))  # as it will be read back: a tuple comes back as a list
 
@@ -123,6 +122,7 @@ def describe_run(
         "steps_an_epoch": per_epoch,
         "total_steps": total,
         "learning_rate": run.learning_rate,
+        **({"blind": True} if plan.data.blind else {}),
         "first_sample": describe_sample(sample),
         "trainable_parameters": {part: {"trainable": t, "all": n} for part, (t, n) in parts.items()},
         "notes": list(plan.notes),
@@ -165,6 +165,8 @@ def format_plan(facts: dict[str, Any], sample: dict[str, Any], tokenizer: Any, c
         lines.insert(2, f"track            {facts['track']}")
     for part, count in facts["trainable_parameters"].items():
         lines.append(f"trains           {part:<9}{count['trainable']:>14,} of {count['all']:,} parameters")
+    if facts.get("blind"):
+        lines.append("blind            every frame is plain grey: what is learned comes from the text alone")
     for frames, height, width in first["videos"]:
         lines.append(f"video            {frames} frames of {height}x{width} px")
     lines.append(
