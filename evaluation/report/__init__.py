@@ -72,7 +72,10 @@ def write_report(
 
 
 def frame_reader(planned: Run, metrics: dict[str, Any]) -> ReadFrames:
-    """Read a row's frames again, as the model saw them (a blind one: as it would have); a video that moved away is a note in the report, no error."""
+    """Read a row's frames again, as the model saw them (a blind one: as it would have).
+
+    A video that moved away is a note in the report, no error.
+    """
     records = {record_name(record): record for record in planned.job.records}
     folders = [Path(metrics["data"]["test_data"]).parent, Path.cwd()]
 
