@@ -164,6 +164,9 @@ def read_features(records: Sequence[Record], reader: ClipReader, cache: Path) ->
     """(N, F) float32, NaN where a clip cannot be read; what is not in the cache is decoded and added to it."""
     from tqdm import tqdm
 
+    from qwenvl.data.identity import identify_media
+
+    identify_media.cache_clear()
     kept = _read_cache(cache)
     wanted = [reader.identify(record) for record in records]
     found: list[np.ndarray | None] = [_find(kept, *identity) for identity in wanted]
@@ -175,9 +178,9 @@ def read_features(records: Sequence[Record], reader: ClipReader, cache: Path) ->
             found[row] = features
     if missing:
         _write_cache(cache, wanted, found)
-    width = max((len(features) for features in found if features is not None), default=0)
+    width = max((len(features) for features in found if features is not None), default=1)
     blank = np.full(width, np.nan, np.float32)
-    return np.stack([blank if features is None else features for features in found]) if found else np.empty((0, 0))
+    return np.array([blank if features is None else features for features in found], np.float32).reshape(-1, width)
 
 
 def _find(kept: dict[str, tuple[str, np.ndarray]], key: str, files: str) -> np.ndarray | None:
