@@ -116,6 +116,10 @@ def video_rate(sight: Sight) -> float:
     return sight.sample["video_fps"][0]
 
 
+def is_grey(sight: Sight) -> bool:
+    return bool((sight.sample["videos"][0] == 128).all())
+
+
 def image_shape(sight: Sight) -> list[int]:
     return list(sight.sample["images"][0].shape[1:3])
 
@@ -200,6 +204,7 @@ MOVES: dict[str, tuple[str, Callable[[Sight], Any], Any, Any, tuple[str, ...]]] 
     "video_max_frames": ("4", video_shape, [10, 64, 96], [4, 64, 96], ("--video_min_frames", "2")),
     "video_min_frames": ("6", video_shape, [2, 64, 96], [6, 64, 96], ("--video_fps", "2", "--video_min_frames", "2")),
     "video_fps": ("5", video_rate, 10.0, 5.0, ("--video_min_frames", "2")),
+    "blind": ("True", is_grey, False, True, ()),
     "decode_limit_s": ("7", lambda sight: sight.dataset.guard.limit_s, 30.0, 7.0, ()),
     "prepared_dir": ("PREPARED", needs_a_decoder, True, False, ()),
     "cache_frames": ("False", lambda sight: sight.dataset.cache is None, False, True, ()),
