@@ -177,8 +177,9 @@ def test_a_constant_column_does_no_harm():
 
 def test_every_baseline_is_described_and_comes_out_once(drive):
     labels = TrainLabels(np.zeros((10, 2)), np.zeros((10, 2)), 500, train_motion(500))
+    truth = drive([(8.0, 0.0), (3.0, 0.01)], ["a", "a"])
     motions = predict_baselines(
-        drive([(8.0, 0.0), (3.0, 0.01)], ["a", "a"]), labels, AnswerFormat(num_pairs=10, fps=10.0)
+        truth, labels, AnswerFormat(num_pairs=10, fps=10.0), (truth.velocity_mps, truth.curvature_per_m)
     )
     assert list(motions) == list(DESCRIPTIONS)
     assert set(KNOWS) == set(DESCRIPTIONS)
