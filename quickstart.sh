@@ -89,7 +89,7 @@ train ./train_physical_ai_lora.sh "$FULL" "$LORA" 20 --learning_rate 1e-4 --lora
 
 stage "6/6 ask the model about recordings it has never seen, and check that it looks at them"
 run scripts/evaluate.py --model "$LORA" --test-data "$OUT/qwen_video_dataset_training/test.json" \
-  --output-dir "$OUT/evaluation_results" --batch-size 64
+  --output-dir "$OUT/evaluation_results" --batch-size 64 --frame-baseline
 
 stage "done. Open $OUT/evaluation_results/report.html"
 echo "on a video of your own: uv run python scripts/predict.py my_dashcam.mp4 --model $LORA --out overlay.mp4"
