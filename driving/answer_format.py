@@ -3,7 +3,8 @@
     Trajectory ──format_answer──▶ "[(12.3, -0.0042), ...]" ──parse_answer──▶ Answer(kind, Trajectory)
 
 A parse is *strict* (exactly N pairs and nothing else), *lenient* (exactly N finite pairs once prose, fences, spaces
-and unicode minus are removed) or failed. Nothing is ever padded, cut or repaired beyond that.
+and unicode minus are removed) or failed. Nothing is ever padded, cut or repaired beyond that. What a model says is
+judged besides: a motion that no vehicle could drive has failed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from driving.errors import AnswerError, DrivingError
+from driving.feasibility import find_impossible
 from driving.prompts import HISTORY_START, PHYSICAL_AI_SYSTEM, format_motion_question
 from driving.trajectory import Trajectory, average_to_rate
 
@@ -224,6 +226,21 @@ def parse_answer(text: str, answer_format: AnswerFormat) -> Answer:
     if len(lists) == 1:
         cleaned = lists[0]  # prose around one closed list may itself hold pairs; the list is the answer
     return Answer("lenient", _read_pairs(cleaned, wanted, text))
+
+
+def judge_answer(text: str, answer_format: AnswerFormat) -> Answer:
+    """`parse_answer` of what a model said: an answer that no vehicle could drive is no answer.
+
+    Held at some limit instead, an absurd speed in an absurd curve would circle on the spot and err by little.
+
+    Raises:
+        AnswerError: It cannot be read, or holds a value beyond `driving.feasibility`'s bounds.
+    """
+    answer = parse_answer(text, answer_format)
+    impossible = find_impossible(answer.trajectory.velocity_mps, answer.trajectory.curvature_per_m)
+    if impossible:
+        raise AnswerError(f"the answer holds what no vehicle can do, {impossible}: {_clip(text)}")
+    return answer
 
 
 def count_pairs(text: str) -> int:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from driving.answer_format import AnswerFormat
 
-# Digits before the point. 999 m/s and 99 1/m are beyond what is scored (driving.metrics.hold_at_limits).
+# Digits before the point. 999 m/s and 99 1/m are beyond what any vehicle does (driving.feasibility).
 VELOCITY_DIGITS = 3
 CURVATURE_DIGITS = 2
 _DIGITS = "0123456789"

@@ -1,4 +1,5 @@
-"""Whether a car and its passengers could take a motion: accelerations, jerks and turn rates against published limits.
+"""Whether a car and its passengers could take a motion: accelerations, jerks and turn rates against published limits,
+and whether any vehicle could drive it at all.
 
     (v, kappa) (B, T) ──smooth_rates──▶ accelerations, jerks, turn rates ──count_violations──▶ 1.0 / 0.0 a sample
 
@@ -25,6 +26,27 @@ LIMITS = {
     "yaw_acceleration": (-1.93, 1.93, "rad/s²"),
 }
 _MIN_SAMPLES = 3  # a parabola
+
+# No road vehicle does any of this, reversing and drifting included: 540 km/h, a circle of one metre around the rear
+# axle, a full turn within a second. Wide of every recording's noise: at a crawl a curvature may be 1, not at 10 m/s.
+MAX_SPEED_MPS = 150.0
+MAX_CURVATURE_PER_M = 1.0
+MAX_YAW_RATE_RADPS = 2 * np.pi
+
+
+def find_impossible(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> str:
+    """The first thing in a motion of T pairs that no vehicle can do, as "400 m/s (at most 150)"; "" where it could."""
+    with np.errstate(over="ignore"):
+        yaw_rate_radps = velocity_mps * curvature_per_m
+    for values, most, unit in (
+        (velocity_mps, MAX_SPEED_MPS, "m/s"),
+        (curvature_per_m, MAX_CURVATURE_PER_M, "1/m"),
+        (yaw_rate_radps, MAX_YAW_RATE_RADPS, "rad/s of turning"),
+    ):
+        beyond = np.abs(values) > most
+        if beyond.any():
+            return f"{values[np.argmax(beyond)]:.6g} {unit} (at most {most:.4g})"
+    return ""
 
 
 def count_violations(velocity_mps: np.ndarray, curvature_per_m: np.ndarray, interval_s: float) -> dict[str, np.ndarray]:

@@ -13,17 +13,6 @@ SIGN_THRESHOLD_PER_M = 0.002  # below this a curve's side is not worth judging
 MOVING_MPS = 0.3
 # A usual car around its rear axle, for the corner distance: what of it stands before, behind and beside the axle.
 CAR_FRONT_M, CAR_REAR_M, CAR_HALF_WIDTH_M = 3.8, 1.0, 0.95
-# Beyond these a predicted value is held when it is scored, so that one absurd answer stays a finite, awful error.
-MAX_VELOCITY_MPS = 1000.0
-MAX_CURVATURE_PER_M = 10.0
-
-
-def hold_at_limits(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted speeds and curvatures, none beyond what is scored."""
-    return (
-        np.clip(velocity_mps, -MAX_VELOCITY_MPS, MAX_VELOCITY_MPS),
-        np.clip(curvature_per_m, -MAX_CURVATURE_PER_M, MAX_CURVATURE_PER_M),
-    )
 
 
 def displacement_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

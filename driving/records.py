@@ -199,3 +199,9 @@ def record_name(record: Record) -> str:
         if value not in (None, ""):  # an id may be the number 0
             return str(value).encode(errors="backslashreplace").decode()  # it is printed, and written to ledgers
     return "a record without id"
+
+
+def record_group(record: Record) -> str:
+    """The recording (clip, ride, scene) that a record comes from; one that names none, or null, is its own."""
+    group = record.get("group")
+    return record_name(record) if group in (None, "") else str(group)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from driving.records import record_name
+from driving.records import record_group, record_name
 
 
 def choose_evenly(records: Sequence[dict[str, Any]], num_wanted: int, seed: int) -> list[int]:
@@ -20,7 +20,7 @@ def choose_evenly(records: Sequence[dict[str, Any]], num_wanted: int, seed: int)
     by_group: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for place, record in enumerate(records):
         name = record_name(record)
-        by_group[str(record.get("group", name))].append((_draw(seed, name), place))
+        by_group[record_group(record)].append((_draw(seed, name), place))
     turns = [
         (turn, _draw(seed, group), place)
         for group, places in by_group.items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from driving.answer_format import AnswerFormat
 from driving.ego_history import check_track, explain_other_track
 from driving.errors import DrivingError, RecordError
-from driving.records import check_record, record_name
+from driving.records import check_record, record_group, record_name
 from driving.row_choice import choose_evenly
 from evaluation.asking.controls import alter_records, parse_controls, plan_donors
 from evaluation.asking.predictions import Job
@@ -83,7 +83,7 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
         )
     train_table.check_train_rows(truth.num_samples)  # the plan names this file: later would be too late for another
     is_one_recording = bool(dataset.get("one_recording"))
-    groups = {_group(record) for record in records}
+    groups = {record_group(record) for record in records}
     stamps = check_leakage(checkpoint, groups, force=options.force, is_one_recording=is_one_recording)
     stamps += check_held_out(truth, table.path, force=options.force)
     if (checkpoint.preprocessing or {}).get("blind"):
@@ -109,14 +109,16 @@ def is_record(record: dict[str, Any]) -> bool:
 
 
 def check_papers(checkpoint: Checkpoint, *, force: bool) -> None:
-    """Refuse an adapter that does not say which frames it was taught with; a model as it comes has no such paper.
+    """Refuse a trained model that does not say which frames it was taught with; one as it comes has no such paper.
 
     Raises:
         DrivingError: There is no preprocessing.json and `force` is off.
     """
-    if checkpoint.base and checkpoint.preprocessing is None and not force:
+    is_trained = checkpoint.base or checkpoint.groups is not None
+    if is_trained and checkpoint.preprocessing is None and not force:
+        what = "an adapter" if checkpoint.base else "a trained model"
         raise DrivingError(
-            f"{checkpoint.name} is an adapter without preprocessing.json: it does not say which frames it was taught "
+            f"{checkpoint.name} is {what} without preprocessing.json: it does not say which frames it was taught "
             "with; take the file from the training run, or pass --force (the report will say so)"
         )
 
@@ -159,14 +161,14 @@ def plan_job(options: EvaluateOptions, records: list[dict[str, Any]], truth: Tru
     labelled = set(truth.ids.tolist())
     known = [record for record in records if record_name(record) in labelled]
     shown = [known[row] for row in choose_evenly(known, options.control_samples, options.seed)] if controls else []
-    donors = plan_donors([record_name(row) for row in known], [_group(row) for row in known], options.seed)
+    donors = plan_donors([record_name(row) for row in known], [record_group(row) for row in known], options.seed)
     if not donors:
         controls = tuple(name for name in controls if name != "wrong_clip")
     by_id = {record_name(record): record for record in known}
     whole = {name: record for name, record in by_id.items() if is_record(record)}
     for record in whole.values():
         check_track(record, answer_format)
-    tellers = plan_donors(list(whole), [_group(row) for row in whole.values()], options.seed)
+    tellers = plan_donors(list(whole), [record_group(row) for row in whole.values()], options.seed)
     if not tellers:
         controls = tuple(name for name in controls if name != "wrong_history")
     return Job(
@@ -290,10 +292,6 @@ def _check_unique(records: list[dict[str, Any]], path: Path) -> None:
         if name in seen:
             raise DrivingError(f"{path} holds the id {name} twice; answers are matched to truth by id")
         seen.add(name)
-
-
-def _group(record: dict[str, Any]) -> str:
-    return str(record.get("group", record_name(record)))
 
 
 def _hash(path: Path) -> str:

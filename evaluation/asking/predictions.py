@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.records import record_name
+from driving.records import record_group, record_name
 from evaluation.asking.controls import HISTORY_CONTROLS, alter_frames
 from evaluation.asking.engine import Engine
 from qwenvl.train.generation import Generated
@@ -192,7 +192,7 @@ def _prepare(
 def _line(asked: _Asked, control: str, answer: Generated) -> dict[str, Any]:
     return {
         "id": record_name(asked.record),
-        "group": str(asked.record.get("group", record_name(asked.record))),
+        "group": record_group(asked.record),
         "control": control,
         "text": answer.text,
         "num_tokens": answer.num_tokens,

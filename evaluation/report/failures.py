@@ -18,11 +18,11 @@ MAX_REASONS = 8
 RATES = {
     "strict_rate": "exactly the list asked for",
     "lenient_rate": "read after removing prose, fences or spaces",
-    "failed_rate": "could not be read",
+    "failed_rate": "could not be read, or driven by any vehicle",
     "cut_rate": "stopped by the token limit",
     "degenerate_rate": "all pairs the same (of those read, standing still left out)",
     "degenerate_rate_of_truth": "the same of the true answers",
-    "out_of_range_rate": "values that no car reaches (of those read)",
+    "out_of_range_rate": "speeds over 70 m/s, reversing over 20, curves under 5 m (of those read)",
 }
 
 

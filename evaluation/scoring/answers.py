@@ -1,6 +1,6 @@
 """Texts -> motions to score: parsed, or replaced by a fallback that knows no more than the model was given.
 
-    text ──parse_answer──▶ strict | lenient ──▶ its own motion
+    text ──judge_answer──▶ strict | lenient ──▶ its own motion
                        └─▶ failed ──▶ the fallback's motion, and counted
 
 B = rows, T = label samples.
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driving.answer_format import AnswerFormat, count_pairs, parse_answer
+from driving.answer_format import AnswerFormat, count_pairs, judge_answer
 from driving.errors import AnswerError
-from driving.metrics import hold_at_limits
 from driving.trajectory import Trajectory, repeat_to_rate
 from evaluation.asking.predictions import Prediction
 from evaluation.scoring.baselines import Motion
 
-# Beyond these a value is called out of range in the report (research/field.md 2.2; reversing is in range here).
+# Beyond these a value is called out of range in the report (research/field.md 2.2; reversing is in range here). What
+# no vehicle at all can do (driving.feasibility) is a failed answer.
 VELOCITY_RANGE_MPS = (-20.0, 70.0)
 CURVATURE_RANGE_PER_M = (-0.2, 0.2)
 
@@ -68,7 +68,7 @@ class Answers:
 def parse_text(text: str, answer_format: AnswerFormat) -> Parsed:
     """Read one answer; a failure is a result, not an exception."""
     try:
-        answer = parse_answer(text, answer_format)
+        answer = judge_answer(text, answer_format)
     except AnswerError as error:
         return Parsed("failed", None, str(error), count_pairs(text) - answer_format.num_pairs)
     return Parsed(answer.parsing, answer.trajectory)
@@ -87,7 +87,7 @@ def read_answers(
     for row, answer in enumerate(parsed):
         if answer.trajectory is not None:
             fine = repeat_to_rate(answer.trajectory, velocity.shape[1])
-            velocity[row], curvature[row] = hold_at_limits(fine.velocity_mps, fine.curvature_per_m)
+            velocity[row], curvature[row] = fine.velocity_mps, fine.curvature_per_m
     return Answers(velocity, curvature, parsed, np.array(is_cut, bool), np.array(num_tokens, np.float64))
 
 

@@ -97,6 +97,7 @@ class TruthTable:
         if len(place) != known.num_rows:
             raise DrivingError(f"{self.path} holds an id twice; run convert_to_training_format.py again")
         table = known.take(pa.array([place[row_id] for row_id in ids if row_id in place], pa.int64()))
+        self._check_groups(table)
         targets = _even_rows(table["targets"], 2, f"targets in {self.path}")
         observed = None
         if table["observed"].null_count == 0:
@@ -113,6 +114,15 @@ class TruthTable:
             self.duration_s / max(targets.shape[1], 1),
             table.select(shown).to_pylist() if shown else [{} for _ in range(table.num_rows)],
         )
+
+    def _check_groups(self, table: Any) -> None:
+        """Rows of no group would all be one clip, called None: intervals and wrong clips rest on the groups."""
+        for name, group in zip(table["id"].to_pylist(), table["group"].to_pylist(), strict=True):
+            if group in (None, ""):
+                raise DrivingError(
+                    f"{self.path}: row {name} has no group, so it is unknown which rows show the same recording; run "
+                    "convert_to_training_format.py again"
+                )
 
     def _read_known(self, ids: Sequence[str]) -> Any:
         """The labelled rows of these ids, with only as many poses as their labels need."""

@@ -15,6 +15,7 @@ from typing import Any
 from driving.errors import DrivingError
 from driving.ledger import Output, claim_output, list_entries, write_json
 from driving.options import option, parse_options
+from evaluation.checkpoint import PREPROCESSING_NAME
 from evaluation.evaluate import parse_device
 
 PARITY_NAME, MERGE_NAME = "parity.json", "merge.json"
@@ -38,7 +39,9 @@ class MergeOptions:
         "auto", choices=("auto", "bf16", "fp16", "fp32"), help="of the weights; auto: that of the base in training"
     )
     device: str = option("auto", parse=parse_device, help="where the logits are compared: auto, cpu, cuda or cuda:N")
-    force: bool = option(False, help="merge into a base model whose weights have changed since training")
+    force: bool = option(
+        False, help="merge although the base model has changed since training, or preprocessing.json is missing"
+    )
     overwrite_output: bool = option(False, help="delete what is in the output folder first")
 
 
@@ -56,6 +59,7 @@ def run(options: MergeOptions) -> dict[str, Any]:
     """
     folder = Path(options.model)
     adapter = read_adapter_config(folder)
+    check_preprocessing(folder, force=options.force)
     plan = plan_merge(options, folder, adapter)
     reads = [folder, *([Path(options.base_model)] if options.base_model else [])]
     with claim_output(
@@ -91,6 +95,19 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise DrivingError(f"{path} is of the kind {kind!r}; only LORA adapters can be merged")
     return config
+
+
+def check_preprocessing(folder: Path, *, force: bool) -> None:
+    """Refuse an adapter whose merged model would not know which frames it was taught with.
+
+    Raises:
+        DrivingError: There is no preprocessing.json and `force` is off.
+    """
+    if not (folder / PREPROCESSING_NAME).exists() and not force:
+        raise DrivingError(
+            f"{folder} holds no {PREPROCESSING_NAME}, so the merged model would not know which frames and question it "
+            "was taught with; copy the file from the training run, or pass --force"
+        )
 
 
 def plan_merge(options: MergeOptions, folder: Path, adapter: dict[str, Any]) -> dict[str, Any]:

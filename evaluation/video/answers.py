@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from driving.answer_format import AnswerFormat
-from driving.metrics import hold_at_limits
-from driving.trajectory import Trajectory, integrate
+from driving.trajectory import integrate
 from evaluation.asking.predictions import Prediction
 from evaluation.scoring.answers import parse_text
 from evaluation.video.overlay_video import Shown
@@ -44,13 +43,12 @@ def read_answer(
     line |= {"parsing": parsed.parsing, "error": parsed.error, **facts, "clip": prediction.clip}
     if parsed.trajectory is None:
         return Shown(second, None, "the answer could not be read"), line
-    held = Trajectory(*hold_at_limits(parsed.trajectory.velocity_mps, parsed.trajectory.curvature_per_m))
     line |= {
         "velocity_mps": parsed.trajectory.velocity_mps.tolist(),
         "curvature_per_m": parsed.trajectory.curvature_per_m.tolist(),
-        "path": integrate(held, answer_format.interval_s).tolist(),
+        "path": integrate(parsed.trajectory, answer_format.interval_s).tolist(),
     }
-    return Shown(second, held), line
+    return Shown(second, parsed.trajectory), line
 
 
 def find_collapse(lines: Sequence[dict[str, Any]]) -> str:

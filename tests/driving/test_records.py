@@ -14,6 +14,7 @@ from driving.records import (
     conversations_from_messages,
     media_paths,
     messages_from_record,
+    record_group,
     record_name,
 )
 
@@ -196,3 +197,12 @@ def test_a_record_is_called_by_its_id_or_its_first_file(record, name):
 @pytest.mark.parametrize("value, paths", [(None, []), ("a.mp4", ["a.mp4"]), (["a.mp4", "b.mp4"], ["a.mp4", "b.mp4"])])
 def test_media_are_read_as_a_list(value, paths):
     assert media_paths({"video": value}, "video") == paths
+
+
+@pytest.mark.parametrize("group, expected", [("ride", "ride"), (7, "7"), (0, "0"), (None, "r1"), ("", "r1")])
+def test_a_row_that_names_no_recording_is_its_own(group, expected):
+    assert record_group({"id": "r1", "group": group}) == expected
+
+
+def test_a_row_without_the_key_is_its_own_recording_too():
+    assert record_group({"id": "r1"}) == "r1"

@@ -169,13 +169,15 @@ def test_a_model_that_was_taught_another_format_is_refused(evaluate, small_datas
 
 def test_without_any_answer_format_nothing_is_scored(evaluate, small_dataset):
     (small_dataset.folder / "dataset.json").unlink()
-    (small_dataset.model / "preprocessing.json").unlink()
+    for name in ("preprocessing.json", "training_groups.json"):
+        (small_dataset.model / name).unlink()
     with pytest.raises(DrivingError, match="says in which format answers are given"):
         evaluate()
 
 
 def test_a_model_without_preprocessing_is_stamped(evaluate, small_dataset):
-    (small_dataset.model / "preprocessing.json").unlink()
+    for name in ("preprocessing.json", "training_groups.json"):
+        (small_dataset.model / name).unlink()
     assert "no preprocessing stored with the model: the dataset's rate was used" in evaluate()["stamps"]
 
 

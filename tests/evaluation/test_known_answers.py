@@ -221,9 +221,15 @@ LIST = f"[{', '.join(PAIRS)}]"
         ("   \n", "failed", -30),
         (LIST.replace("0.0200", "1e999"), "failed", 0),
         (LIST + LIST, "failed", 30),
+        (LIST.replace("(5.0,", "(1e300,"), "failed", 0),
+        (LIST.replace("(5.0,", "(150.1,"), "failed", 0),
+        (LIST.replace("(5.0,", "(-150.1,"), "failed", 0),
+        (LIST.replace("0.0200", "-1.0100"), "failed", 0),
+        (LIST.replace("(8.0, 0.0200)", "(8.0, 0.8000)"), "failed", 0),
     ],
     ids=["as asked", "29 pairs", "31 pairs", "prose", "NaN", "a number with a comma", "no closing bracket of the list",
-         "no closing bracket of a pair", "10,000 pairs", "unicode minus", "empty", "only spaces", "too large", "twice"],
+         "no closing bracket of a pair", "10,000 pairs", "unicode minus", "empty", "only spaces", "too large", "twice",
+         "no speed", "a speed of 540 km/h", "backwards", "on the spot", "a turn in a second"],
 )  # fmt: skip
 def test_bad_answers_are_read_or_fail_as_they_deserve(text, parsing, count_error):
     fallback = np.full((1, T), 6.5), np.zeros((1, T))
@@ -238,3 +244,27 @@ def test_bad_answers_are_read_or_fail_as_they_deserve(text, parsing, count_error
     else:
         assert answers.velocity_mps[0] == pytest.approx(np.linspace(5, 8, T), abs=0.05)
         assert answers.curvature_per_m[0] == pytest.approx(np.linspace(-0.01, 0.02, T), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "pair, said",
+    [("(1e300, 1e300)", "1e+300 m/s (at most 150)"), ("(-999.0, 9.0000)", "-999 m/s (at most 150)"),
+     ("(3.0, -99.9999)", "-99.9999 1/m (at most 1)"), ("(150.0, 1.0000)", "150 rad/s of turning (at most 6.283)")],
+)  # fmt: skip
+def test_circling_on_the_spot_at_an_absurd_speed_is_a_failure_and_no_small_error(pair, said):
+    # Held at a limit it would stay within a few metres of where it began: 2.6 m of ADE where standing still has 5.2.
+    text = f"[{', '.join([pair] * T)}]"
+    answers = read_answers([text], [False], [1], FORMAT, (np.full((1, T), 6.5), np.zeros((1, T))))
+    assert answers.parsed[0].parsing == "failed"
+    assert said in answers.parsed[0].error
+    errors = score_rows((answers.velocity_mps, answers.curvature_per_m), straight(10.0))
+    assert errors["ade_m"][0] == pytest.approx(3.5 * 31 / 60, abs=1e-9)  # the fallback's: 3.5 m/s too slow
+
+
+@pytest.mark.parametrize("pair", ["(150.0, 0.0400)", "(-20.0, 0.2000)", "(0.3, 1.0000)", "(6.2, 1.0000)"])
+def test_what_a_vehicle_might_just_do_is_scored_as_it_is(pair):
+    answers = read_answers([f"[{', '.join([pair] * T)}]"], [False], [1], FORMAT, NEVER)
+    assert answers.parsed[0].parsing == "strict"
+    velocity, curvature = (float(value) for value in pair.strip("()").split(", "))
+    assert answers.velocity_mps.tolist() == [[velocity] * T]
+    assert answers.curvature_per_m.tolist() == [[curvature] * T]

@@ -191,3 +191,15 @@ def test_of_very_many_train_rows_a_bounded_number_is_evenly_chosen(tmp_path, mon
 def test_train_rows_without_an_observed_second_leave_nothing_to_fit_to(tmp_path):
     path = write(tmp_path / "truth.parquet", observed=pa.nulls(3, pa.list_(pa.list_(pa.float64()))))
     assert read_truth(path, 1.0).train_labels().motion is None
+
+
+@pytest.mark.parametrize("group", [None, ""])
+def test_a_row_without_a_group_is_refused_by_its_name_and_not_put_into_a_clip_called_none(tmp_path, group):
+    table = read_truth(write(tmp_path / "truth.parquet", group=["g", group, "h"]), 1.0)
+    with pytest.raises(DrivingError, match="row b has no group, .* run convert_to_training_format.py again"):
+        table.rows(["b", "c"])
+
+
+def test_a_row_without_a_group_that_nobody_asks_about_does_not_matter(tmp_path):
+    table = read_truth(write(tmp_path / "truth.parquet", group=[None, "g", "h"]), 1.0)
+    assert table.rows(["b", "c"]).groups.tolist() == ["g", "h"]

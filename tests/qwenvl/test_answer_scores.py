@@ -50,11 +50,17 @@ def test_a_standing_car_has_no_curvature_to_be_wrong_about():
     assert "curvature_mae" not in scores.metrics
 
 
-def test_an_absurd_answer_is_a_finite_awful_error():
+def test_an_answer_that_no_vehicle_can_drive_is_none():
     true = "[(0.0, 0.0000), (0.0, 0.0000)]"
-    scores = score_answers(motion((true, "[(9e300, 9e300), (9e300, 9e300)]")))
-    assert scores.metrics["speed_mae"] == 1000.0
-    assert math.isfinite(scores.metrics["ade"])
+    scores = score_answers(motion((true, "[(999.0, 9.0000), (999.0, 9.0000)]"), (true, true)))
+    assert scores.metrics["strict_rate"] == 0.5
+    assert scores.metrics["speed_mae"] == 0.0
+
+
+def test_a_label_is_taken_as_it_is():
+    true = "[(0.2, 1.4000), (0.2, 1.4000)]"  # a sensor's noise at a crawl
+    scores = score_answers(motion((true, "[(0.3, 0.0000), (0.3, 0.0000)]")))
+    assert scores.metrics["speed_mae"] == pytest.approx(0.1)
 
 
 LABELS = [f"[({speed}.0, 0.0000), ({speed}.0, 0.0000)]" for speed in (0, 10, 20, 30)]

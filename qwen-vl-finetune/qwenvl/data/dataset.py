@@ -22,7 +22,7 @@ import numpy as np
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError, RecordError
 from driving.mirror import mirror_frames, mirror_record
-from driving.records import check_record, media_paths, messages_from_record, record_name
+from driving.records import check_record, media_paths, messages_from_record, record_group, record_name
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.decode_guard import DecodeGuard, DecodeHangError
 from qwenvl.data.families import family_of
@@ -161,7 +161,7 @@ def build_sample(
     positions = plan_positions(columns[2], image_grids, video_grids, settings.merge_size, time_steps)
     return {
         "id": record_name(record),
-        "group": str(record.get("group", record_name(record))),
+        "group": record_group(record),
         "input_ids": input_ids,
         "labels": labels,
         "mm_token_type_ids": kinds,

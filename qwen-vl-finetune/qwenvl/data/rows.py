@@ -16,7 +16,7 @@ from driving.answer_format import EGO_HISTORY, VIDEO_ONLY
 from driving.ego_history import check_told, explain_other_track
 from driving.errors import DrivingError, RecordError
 from driving.ledger import Skip
-from driving.records import WEIGHT_KEY, record_name
+from driving.records import WEIGHT_KEY, record_group, record_name
 from qwenvl.data import DatasetUse, choose_rows, choose_weighted_rows
 from qwenvl.data.dataset import Record, check_static, read_records
 
@@ -67,7 +67,7 @@ class Rows:
     @property
     def groups(self) -> list[str]:
         """The recordings (clips, rides) that the rows come from."""
-        return sorted({str(record.get("group", record_name(record))) for record in self.records})
+        return sorted({record_group(record) for record in self.records})
 
 
 def load_rows(
@@ -128,7 +128,7 @@ def load_rows(
             if owners.setdefault(name, place) != place:
                 # One that is skipped must not take another along.
                 rows.repeated_ids.add(name)
-                own = {"id": f"{name} ({use.annotation_path}, row {index})", "group": record.get("group", name)}
+                own = {"id": f"{name} ({use.annotation_path}, row {index})", "group": record_group(record)}
                 record = {**record, **own}
             if index not in verdicts:
                 if settled is not None:

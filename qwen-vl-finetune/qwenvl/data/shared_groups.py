@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from driving.records import record_name
+from driving.records import record_group
 from qwenvl.data import DatasetUse
 from qwenvl.data.dataset import read_records
 from qwenvl.data.rows import Rows
@@ -33,23 +33,18 @@ def find_shared_groups(rows: Rows, uses: Sequence[DatasetUse]) -> dict[str, list
     """
     groups: dict[str, set[str]] = {}
     for record, name in list_unique(rows):
-        groups.setdefault(name, set()).add(group_of(record))
+        groups.setdefault(name, set()).add(record_group(record))
     named = {use.annotation_path.resolve() for use in uses}
     for use in uses:
         for path in (use.annotation_path.parent / name for name in FILES_BESIDE):
             if path.exists() and path.resolve() not in named and not is_held_out(use.annotation_path.stem):
-                groups[str(path)] = {group_of(record) for record in read_records(path)}
+                groups[str(path)] = {record_group(record) for record in read_records(path)}
     shared = {}
     for one, other in combinations(groups, 2):
         common = groups[one] & groups[other]
         if common and (is_held_out(one) or is_held_out(other)):
             shared[f"{one} and {other}"] = sorted(common)
     return shared
-
-
-def group_of(record: dict[str, Any]) -> str:
-    """The recording that a row comes from; a row without one is its own."""
-    return str(record.get("group", record_name(record)))
 
 
 def is_held_out(name: str) -> bool:

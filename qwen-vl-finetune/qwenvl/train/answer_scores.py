@@ -8,13 +8,13 @@ the recorded pose, and scores failures too. B = answers, T = pairs of an answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from driving import metrics
-from driving.answer_format import Answer, AnswerFormat, parse_answer
+from driving.answer_format import Answer, AnswerFormat, judge_answer, parse_answer
 from driving.errors import AnswerError
 from driving.trajectory import Trajectory, integrate_batch
 
@@ -74,7 +74,10 @@ def score_answers(answered: Sequence[Answered]) -> Scores:
 
 
 def _score_motions(rows: Sequence[Answered], scores: Scores) -> None:
-    read = [(_read(row.generated, row.answer_format), _read(row.true, row.answer_format)) for row in rows]
+    read = [
+        (_read(row.generated, row.answer_format, judge_answer), _read(row.true, row.answer_format, parse_answer))
+        for row in rows
+    ]
     kinds = [answer.parsing for answer, _ in read if answer is not None]
     scores.metrics["strict_rate"] = kinds.count("strict") / len(rows)
     scores.metrics["lenient_rate"] = kinds.count("lenient") / len(rows)
@@ -84,7 +87,6 @@ def _score_motions(rows: Sequence[Answered], scores: Scores) -> None:
     if not pairs:
         return
     predicted, true = (_stack(side) for side in zip(*pairs, strict=True))
-    predicted = metrics.hold_at_limits(*predicted)
     interval_s = rows[0].answer_format.interval_s
     curvature_errors = metrics.mean_absolute(predicted[1], true[1], metrics.moving_weight(true[0]))
     scores.metrics["speed_mae"] = float(metrics.mean_absolute(predicted[0], true[0]).mean())
@@ -119,9 +121,9 @@ def _score_texts(rows: Sequence[Answered], scores: Scores) -> None:
         )
 
 
-def _read(text: str, answer_format: AnswerFormat) -> Answer | None:
+def _read(text: str, answer_format: AnswerFormat, read: Callable[[str, AnswerFormat], Answer]) -> Answer | None:
     try:
-        return parse_answer(text, answer_format)
+        return read(text, answer_format)
     except AnswerError:
         return None
 
