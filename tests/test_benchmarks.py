@@ -4,11 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import (
     browser,
+    convert,
     decoding,
+    drawn_index,
     gpu,
     loader,
     measuring,
@@ -20,7 +24,9 @@ from benchmarks import (
     train_step,
     ways,
 )
+from data_prep.segment_rows import row_schema
 from driving.errors import DrivingError
+from driving.trajectory import integrate_batch
 
 TINY_TEXT = {
     "vocab_size": 640, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -56,6 +62,30 @@ def test_the_last_line_of_prep_is_one_json_object_also_in_the_file(tmp_path, cap
     assert prep.main(["--json", str(path), "--seconds", "2", "--height", "64", "--width", "96", "--repeats", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert json.loads(last) == json.loads(path.read_text())
+
+
+def test_a_drawn_index_has_the_columns_and_the_motion_of_a_real_one(tmp_path):
+    """Arcs over the drawn speeds and curvatures end where the drawn poses do."""
+    table = pq.read_table(drawn_index.write_index(tmp_path, 100) / "metadata" / "segments.parquet")
+    assert (table.schema, table.num_rows) == (row_schema(), 100)
+    assert len(set(table["segment_uuid"].to_pylist())) == 100 and len(set(table["clip_uuid"].to_pylist())) == 6
+    targets, poses = (np.array(table[name].to_pylist()) for name in ("targets", "future_pose"))
+    assert (targets.shape, poses.shape) == ((100, 30, 2), (100, 193, 3))
+    driven = integrate_batch(targets[..., 0], targets[..., 1], 1 / 30)
+    np.testing.assert_allclose(driven, poses[:, :31], atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_converting_is_measured_for_each_size(tmp_path):
+    numbers = convert.measure(tmp_path, [380, 1000])
+    for size in ("380", "1k"):
+        assert numbers[f"both_{size}_s"] == pytest.approx(
+            numbers[f"hf_{size}_s"] + numbers[f"convert_{size}_s"], abs=0.02
+        )
+        assert numbers[f"both_{size}_peak_mb"] == max(numbers[f"{stage}_{size}_peak_mb"] for stage in ("hf", "convert"))
+    grown = numbers["both_1k_peak_mb"] - numbers["both_380_peak_mb"]
+    assert numbers["memory_growth_mb"] == pytest.approx(grown, abs=0.1)
 
 
 def a_run(step_s, peak, loss):
@@ -323,7 +353,7 @@ def test_the_report_benchmark_measures_both_pages(tmp_path):
     assert "Chrom" in numbers["browser"]
 
 
-@pytest.mark.parametrize("module", [decoding, gpu, peers, prep, report, train_step])
+@pytest.mark.parametrize("module", [convert, decoding, gpu, peers, prep, report, train_step])
 def test_every_benchmark_explains_itself(module, capsys):
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])
