@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
 MAX_FRAME_PIXELS = 33_554_432  # 8K; more is a slip of the keyboard
@@ -52,6 +53,18 @@ def parse_pixels(text: str) -> int:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, such as 114688 or 1024*28*28")
         product *= int(factor)
     return product
+
+
+def parse_auto_tokens(text: str) -> int | str:
+    """`auto` stays, anything else is a number."""
+    return text if text == "auto" else whole_number(1)(text)
+
+
+def parse_device(text: str) -> str:
+    """auto, cpu, cuda, or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
+    return text
 
 
 parse_count = whole_number(0)

@@ -7,10 +7,8 @@ test.json, truth.parquet, dataset.json, checkpoint ──plan_run──▶ Run (
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
 from driving.ledger import MANIFEST_NAME, MAX_BAD_FRACTION, check_whole, claim_output, list_entries
-from driving.option_values import number, parse_count, parse_share, whole_number
+from driving.option_values import number, parse_auto_tokens, parse_count, parse_device, parse_share, whole_number
 from driving.options import option, parse_options
 from evaluation.asking.engine import Engine
 from evaluation.asking.workers import parse_devices
@@ -30,18 +28,6 @@ if TYPE_CHECKING:
     from evaluation.planning import Run
 
 EngineFactory = Callable[..., tuple[Engine, dict[str, Any]]]
-
-
-def parse_auto_tokens(text: str) -> int | str:
-    """`auto` stays, anything else is a number."""
-    return text if text == "auto" else whole_number(1)(text)
-
-
-def parse_device(text: str) -> str:
-    """auto, cpu, cuda, or cuda:N."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N")
-    return text
 
 
 @dataclass(frozen=True)
@@ -242,22 +228,19 @@ def choose_loader(options: EvaluateOptions) -> EngineFactory:
 
 def load_model(planned: Run, options: EvaluateOptions) -> tuple[Engine, dict[str, Any]]:
     """The default engine: the model with the token limit that this run's answers need, and what to say about it."""
-    from evaluation.asking.engine import check_prompt, choose_device, load_engine
+    from evaluation.asking.engine import load_engine
     from qwenvl.train.generation import choose_max_new_tokens
 
-    folders = [options.test_data.parent, Path.cwd()]
     engine = load_engine(
         options.model,
-        choose_device(options.device),
-        folders,
+        options.device,
+        [options.test_data.parent, Path.cwd()],
         base_model=options.base_model,
-        other_base=options.force,
-        has_preprocessing=planned.checkpoint.preprocessing is not None,
-        dataset=planned.dataset,
+        force=options.force,
+        fps=planned.dataset.get("fps") if planned.checkpoint.preprocessing is None else None,
     )
     if options.prepared_dir is not None:
         engine.use_prepared(options.prepared_dir, planned.job.records)
-    check_prompt(engine, force=options.force)
     if options.max_new_tokens == "auto":
         engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
     else:

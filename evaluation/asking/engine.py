@@ -170,43 +170,36 @@ def describe_device(name: str) -> str:
     return f"{device.split(':')[0]} {str(inference_dtype(device)).removeprefix('torch.')}"
 
 
-def check_prompt(engine: QwenEngine, *, force: bool) -> None:
-    """Refuse a model whose prompt is rendered differently now than in training.
-
-    Raises:
-        DrivingError: It is, and `force` is off.
-    """
-    from qwenvl.data.preview import find_prompt_change
-
-    change = find_prompt_change(engine.preprocessing, engine.processor)
-    if change and not force:
-        raise DrivingError(f"{change}, or pass --force")
-
-
 def load_engine(
     model: str,
     device: str,
     folders: Sequence[Path],
     *,
     base_model: str = "",
-    other_base: bool = False,
-    has_preprocessing: bool = True,
-    dataset: dict[str, Any] | None = None,
+    force: bool = False,
+    fps: float | None = None,
 ) -> QwenEngine:
-    """Load a model with the preprocessing of its checkpoint.
-
-    A model without stored preprocessing (a base model) is shown the clips at the rate the dataset was made with.
+    """Load a model with the preprocessing of its checkpoint; one whose prompt has changed since training is refused.
 
     Args:
+        device: auto, cpu, cuda or cuda:N.
         base_model: where an adapter's base model is now, if it has moved.
-        other_base: put an adapter on its base model even where that has changed since.
+        force: go on although prompt or base model are not those of training.
+        fps: frames a second to show a model that stored no preprocessing (a base model).
+
+    Raises:
+        DrivingError: The model or the device is not there, or not what it was in training.
     """
+    from qwenvl.data.preview import find_prompt_change
     from qwenvl.train.inference import load_for_inference
 
+    device = choose_device(device)
     weights, processor, preprocessing = load_for_inference(
-        model, device=device, base_model=base_model or None, other_base=other_base
+        model, device=device, base_model=base_model or None, other_base=force
     )
-    fps = (dataset or {}).get("fps")
-    if not has_preprocessing and fps:
+    if fps:
         preprocessing = dataclasses.replace(preprocessing, video_fps=float(fps))
+    change = find_prompt_change(preprocessing, processor)
+    if change and not force:
+        raise DrivingError(f"{change}, or pass --force")
     return QwenEngine(weights, processor, preprocessing, folders, device)

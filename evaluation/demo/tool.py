@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import DrivingError
-from driving.option_values import whole_number
+from driving.option_values import parse_auto_tokens, parse_device, whole_number
 from driving.options import option, parse_options
-from evaluation.evaluate import parse_auto_tokens, parse_device
 
 if TYPE_CHECKING:
     from evaluation.demo.model import Demo
@@ -83,8 +82,8 @@ def load_demo(options: DemoOptions, folder: Path) -> Demo:
     from evaluation.serving.vllm_command import read_format
     from qwenvl.data.dataset import read_records
 
-    engine, preprocessing = _load_engine(options)
-    answer_format = read_format(preprocessing)
+    engine = _load_engine(options)
+    answer_format = read_format(engine.preprocessing)
     records, truth = [], None
     if options.test_data.exists():
         rows = read_records(options.test_data)
@@ -94,39 +93,28 @@ def load_demo(options: DemoOptions, folder: Path) -> Demo:
             table = read_truth(table_path, answer_format.duration_s)
             truth = table.rows([record_name(record) for record in records])
     by_id = {record_name(record): record for record in records}
-    return Demo(engine, preprocessing, answer_format, by_id, truth, folder)
+    return Demo(engine, engine.preprocessing, answer_format, by_id, truth, folder)
 
 
-def _load_engine(options: DemoOptions) -> tuple[Any, Any]:
+def _load_engine(options: DemoOptions) -> Any:
     from evaluation.asking.answer_limit import choose_answer_limit
     from evaluation.serving.vllm_command import read_format
 
     folders = [options.test_data.parent, Path.cwd()]
     if options.server:
-        from evaluation.serving.client import Server, choose_model
-        from evaluation.serving.engine import ServedEngine
-        from evaluation.serving.vllm_command import load_papers
+        from evaluation.serving.engine import load_served_engine
 
-        processor, preprocessing = load_papers(Path(options.model))
-        server = Server.from_environment(options.server)
-        engine: Any = ServedEngine(server, choose_model(server, options.served_name), processor, preprocessing, folders)
-        engine.any_prompt = options.force
+        engine: Any = load_served_engine(
+            options.model, options.server, folders, served_name=options.served_name, force=options.force
+        )
     else:
-        from evaluation.asking.engine import check_prompt, choose_device, load_engine
+        from evaluation.asking.engine import load_engine
         from evaluation.checkpoint import read_checkpoint
         from evaluation.planning import check_papers
 
         checkpoint = read_checkpoint(options.model, options.base_model)
         check_papers(checkpoint, force=options.force)
-        engine = load_engine(
-            options.model,
-            choose_device(options.device),
-            folders,
-            base_model=options.base_model,
-            other_base=options.force,
-        )
-        processor, preprocessing = engine.processor, engine.preprocessing
-        check_prompt(engine, force=options.force)
-    limit = choose_answer_limit(read_format(preprocessing), processor.tokenizer)
+        engine = load_engine(options.model, options.device, folders, base_model=options.base_model, force=options.force)
+    limit = choose_answer_limit(read_format(engine.preprocessing), engine.processor.tokenizer)
     engine.max_new_tokens = limit if options.max_new_tokens == "auto" else int(options.max_new_tokens)
-    return engine, preprocessing
+    return engine

@@ -93,22 +93,41 @@ class ServedEngine:
         return Generated(reply.text, reply.num_tokens, reply.is_cut, reply.prompt_tokens)
 
 
+def load_served_engine(
+    model: str, address: str, folders: Sequence[Path], *, served_name: str = "", force: bool = False
+) -> ServedEngine:
+    """The papers of a checkpoint, without its weights, and the server that answers for it.
+
+    Args:
+        served_name: what the server calls the model; "" where it serves only one.
+        force: take answers to a prompt that is not rendered as in training.
+
+    Raises:
+        DrivingError: The server is not there, or does not serve one model that is named.
+    """
+    from evaluation.serving.vllm_command import load_papers
+
+    processor, preprocessing = load_papers(Path(model))
+    server = Server.from_environment(address)
+    engine = ServedEngine(server, choose_model(server, served_name), processor, preprocessing, folders)
+    engine.any_prompt = force
+    return engine
+
+
 def load_served(planned: Any, options: Any) -> tuple[ServedEngine, dict[str, Any]]:
     """evaluate.py's engine for --server: the papers of the checkpoint, no weights.
 
     Raises:
         DrivingError: The server is not there, or does not serve one model that is named.
     """
-    from evaluation.serving.vllm_command import load_papers
     from qwenvl.train.generation import choose_max_new_tokens
 
-    processor, preprocessing = load_papers(Path(options.model))
-    server = Server.from_environment(options.server)
     folders = [options.test_data.parent, Path.cwd()]
-    engine = ServedEngine(server, choose_model(server, options.served_name), processor, preprocessing, folders)
-    engine.any_prompt = options.force
+    engine = load_served_engine(
+        options.model, options.server, folders, served_name=options.served_name, force=options.force
+    )
     if options.max_new_tokens == "auto":
-        engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, processor.tokenizer)
+        engine.max_new_tokens = choose_max_new_tokens(planned.true_answers, engine.processor.tokenizer)
     else:
         engine.max_new_tokens = int(options.max_new_tokens)
     return engine, {"model": engine.describe(), "max_new_tokens": engine.max_new_tokens}

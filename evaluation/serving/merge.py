@@ -14,9 +14,9 @@ from typing import Any
 
 from driving.errors import DrivingError
 from driving.ledger import Output, claim_output, list_entries, write_json
+from driving.option_values import parse_device
 from driving.options import option, parse_options
 from evaluation.checkpoint import PREPROCESSING_NAME
-from evaluation.evaluate import parse_device
 
 PARITY_NAME, MERGE_NAME = "parity.json", "merge.json"
 ADAPTER_FACTS = ("r", "lora_alpha", "use_dora", "use_rslora", "modules_to_save")

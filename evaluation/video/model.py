@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
 from evaluation.asking.answer_limit import choose_answer_limit
-from evaluation.asking.engine import Engine, check_prompt, choose_device, load_engine
+from evaluation.asking.engine import Engine, load_engine
 from evaluation.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -36,14 +36,12 @@ def load_model(options: PredictOptions, answer_format: AnswerFormat, checkpoint:
     """The model with its own preprocessing, and room for the longest answer of its format."""
     engine = load_engine(
         options.model,
-        choose_device(options.device),
+        options.device,
         [Path.cwd()],
         base_model=options.base_model,
-        other_base=options.force,
-        has_preprocessing=checkpoint.preprocessing is not None,
-        dataset={"fps": answer_format.fps},
+        force=options.force,
+        fps=answer_format.fps if checkpoint.preprocessing is None else None,
     )
-    check_prompt(engine, force=options.force)
     limit = choose_answer_limit(answer_format, engine.processor.tokenizer)
     engine.max_new_tokens = limit if options.max_new_tokens == "auto" else int(options.max_new_tokens)
     if options.constrained:

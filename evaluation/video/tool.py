@@ -20,11 +20,10 @@ from driving.answer_format import AnswerFormat
 from driving.camera import CameraModel
 from driving.errors import DrivingError
 from driving.ledger import PLAN_NAME, claim_output, dump_json, write_atomically
-from driving.option_values import number, parse_count, whole_number
+from driving.option_values import number, parse_auto_tokens, parse_count, parse_device, whole_number
 from driving.options import option, parse_options
 from driving.recording import VideoAddress
 from evaluation.asking.predict import PARTS_NAME
-from evaluation.evaluate import parse_auto_tokens, parse_device
 
 if TYPE_CHECKING:
     from evaluation.asking.engine import Engine

@@ -78,8 +78,7 @@ def drawn_dataset(small_dataset):
 def engine(tiny_model, drawn_dataset):
     from evaluation.asking.engine import load_engine
 
-    facts = {"fps": 10.0}
-    loaded = load_engine(str(tiny_model), "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset=facts)
+    loaded = load_engine(str(tiny_model), "cpu", [drawn_dataset.folder], fps=10.0)
     loaded.max_new_tokens = 6
     return loaded
 
@@ -262,7 +261,7 @@ def test_every_family_answers_in_every_way_also_behind_an_adapter(model_type, dr
     vision = {"vision_hidden": 32, "vision_heads": 2, "vision_intermediate": 48}
     make_tiny_model(TinyModelOptions(output_dir=tmp_path / "tiny", model_type=model_type, **sizes, **vision))
     folder = str(tmp_path / "tiny")
-    engine = load_engine(folder, "cpu", [drawn_dataset.folder], has_preprocessing=False, dataset={"fps": 10.0})
+    engine = load_engine(folder, "cpu", [drawn_dataset.folder], fps=10.0)
     engine.model = get_peft_model(engine.model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
     engine.max_new_tokens = 4
     engine.keep_to_format(drawn_dataset.answer_format)

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import shutil
 
 import pytest
 
 pytest.importorskip("torch")
-from driving.errors import DrivingError  # noqa: E402
-from evaluation.evaluate import EvaluateOptions, load_model  # noqa: E402
+from adapters import write_preprocessing  # noqa: E402
 
-pytestmark = pytest.mark.needs_torch
+from driving.errors import DrivingError  # noqa: E402
+from evaluation.asking.engine import load_engine  # noqa: E402
+
+pytestmark = [pytest.mark.needs_torch, pytest.mark.filterwarnings("ignore:the prompt is not rendered")]
 
 
 @pytest.fixture
-def planned(monkeypatch):
-    """A planned run whose model was trained on another prompt than is rendered now."""
-    engine = SimpleNamespace(preprocessing=None, processor=None, describe=dict, max_new_tokens=0)
-    monkeypatch.setattr("evaluation.asking.engine.load_engine", lambda *a, **k: engine)
-    monkeypatch.setattr(
-        "qwenvl.data.preview.find_prompt_change", lambda *a: "the prompt is not rendered as in training"
-    )
-    return SimpleNamespace(checkpoint=SimpleNamespace(preprocessing={}), dataset={}, true_answers=[])
+def changed(tiny_model, tmp_path):
+    """A model folder whose papers hold the hash of another prompt."""
+    from qwenvl.train.loading import load_processor
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    write_preprocessing(folder, load_processor(folder), prompt_hash="0" * 16)
+    return str(folder)
 
 
-def test_another_prompt_than_in_training_is_refused_with_the_way_out(planned):
-    with pytest.raises(DrivingError, match="not rendered as in training, or pass --force"):
-        load_model(planned, EvaluateOptions(device="cpu", max_new_tokens=8))
+def test_another_prompt_than_in_training_is_refused_with_the_way_out(changed):
+    with pytest.raises(DrivingError, match=r"not rendered as in training \(hash .*, or pass --force"):
+        load_engine(changed, "cpu", [])
 
 
-def test_another_prompt_than_in_training_is_asked_when_forced(planned):
-    engine, _ = load_model(planned, EvaluateOptions(device="cpu", max_new_tokens=8, force=True))
-    assert engine.max_new_tokens == 8
+def test_another_prompt_than_in_training_is_asked_when_forced(changed):
+    assert load_engine(changed, "cpu", [], force=True).device == "cpu"
