@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -115,3 +118,12 @@ def test_the_other_machines_look_for_the_port_and_do_not_open_it(taken_port):
 
 def test_one_machine_alone_needs_no_port(taken_port):
     check_port(options("--standalone", "--master_port", taken_port))
+
+
+def test_a_launcher_leaves_nothing_in_the_folder_for_temporary_files(tmp_path):
+    command = [sys.executable, "-m", "qwenvl.train.torchrun", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "--no-python", "true"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (0, "", [])

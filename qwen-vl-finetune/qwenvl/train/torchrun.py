@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ def run(argv: list[str]) -> int:
     options = torchrun.parse_args([*extra_flags(torchrun.get_args_parser()), *argv])
     check_port(options)
     try:
-        torchrun.run(options)
+        with tempfile.TemporaryDirectory(prefix="ranks_") as folder:  # torchrun would leave one behind for every run
+            options.log_dir = options.log_dir or folder
+            torchrun.run(options)
     except ChildFailedError as error:
         return report_failures(error.failures)
     except SignalException as stopped:
