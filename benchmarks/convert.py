@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measuring import read_rss_bytes, run_child
+from benchmarks.measuring import build_parser, print_numbers, read_rss_bytes, run_child
 
 ROWS = (1_000, 10_000, 100_000)
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,8 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.convert", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("convert", __doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="segments of each index")
     parser.add_argument("--door", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)  # what a child is
     args = parser.parse_args(argv)
@@ -41,10 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), args.rows)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 

@@ -20,8 +20,6 @@ clip has one in 240), where a seek costs the seed up to 250 frames, and one with
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -32,6 +30,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from benchmarks.measuring import build_parser, print_numbers
 from data_prep.segment_options import FRAME_TOLERANCE
 from data_prep.segment_plan import SegmentRules
 from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
@@ -51,8 +50,7 @@ OPENCV_MARGIN_FRAMES = 16
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its numbers as the last line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.prep", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser("prep", __doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of the drawn recordings")
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--width", type=int, default=1920)
@@ -60,10 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), args.seconds, args.height, args.width, args.repeats)
-    line = json.dumps(numbers)
-    if args.json is not None:
-        args.json.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    print_numbers(numbers, args.json)
     return 0
 
 
