@@ -44,9 +44,18 @@ class MotionTable:
             self.counts[axis] += np.bincount(assign(values), minlength=len(names))
         self.num_unlabelled += table[MOTION_COLUMNS[0]].null_count
 
-    def write(self, path: Path) -> None:
+    def add_counts(self, counts: dict[str, Any]) -> None:
+        """Add what another table counted, as `to_json` gives it."""
+        for axis, bins in counts["axes"].items():
+            self.counts[axis] += np.array(list(bins.values()), np.int64)
+        self.num_unlabelled += counts["num_unlabelled"]
+
+    def to_json(self) -> dict[str, Any]:
         axes = {axis: dict(zip(names, self.counts[axis].tolist(), strict=True)) for axis, (names, _) in AXES.items()}
-        write_json(path, {"axes": axes, "num_unlabelled": self.num_unlabelled})
+        return {"axes": axes, "num_unlabelled": self.num_unlabelled}
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.to_json())
 
 
 def format_motion(path: Path) -> str:

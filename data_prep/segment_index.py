@@ -1,33 +1,43 @@
-"""From the parts of finished recordings to the index: `segments.parquet`, and `segments.json` where it is small."""
+"""From finished chunks to the index: one `segments.parquet` with `segments.json` where it is small, else the chunks.
+
+metadata/chunks/*.json ──count_chunks──▶ ChunkCounts ──write_index──▶ metadata/chunks.jsonl, the completion manifest
+metadata/chunks/*.parquet ─────────────────────────────────────────▶ metadata/segments.parquet, in the listing's order
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from data_prep.chunks import CHUNK_FOLDER, ChunkReader, describe_chunk, facts_path, read_chunk_facts
 from data_prep.motion_table import TABLE_NAME, MotionTable
-from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts, read_part_table, row_schema, seed_keys
-from driving.ledger import Skip, dump_json, write_atomically
+from data_prep.segment_rows import PART_FOLDER, row_schema, seed_keys
+from driving.ledger import Skip, dump_json, write_atomically, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX_FOLDER = "metadata"
-MAX_JSON_ROWS = 200_000
+INDEX_NAME = "segments.parquet"
+COMPLETION_NAME = "chunks.jsonl"
+MAX_FILE_ROWS = 200_000  # above it nobody reads the JSON, and one file more would hold what the chunks hold already
 ROWS_PER_GROUP = 2_000
+OPEN_CHUNKS = 128
 
 
 @dataclass(frozen=True)
-class PartCounts:
-    """What all parts hold together.
+class ChunkCounts:
+    """What all chunks hold together.
 
     Attributes:
-        skips: ledger lines of all recordings.
+        skips: ledger lines of all recordings that were opened.
         num_rows, num_recordings: segments, and the recordings that gave at least one.
         num_labelled, num_told: segments with labels, and those with motion facts that are all known.
+        lines: of the completion manifest, one a chunk.
     """
 
     skips: list[Skip]
@@ -36,64 +46,94 @@ class PartCounts:
     num_groups: int
     num_labelled: int
     num_told: int
+    motion: MotionTable
+    lines: list[dict[str, Any]]
 
 
-def count_parts(output_dir: Path, recording_ids: Sequence[str]) -> PartCounts:
-    """Read what the parts say beside their rows."""
-    import pyarrow.parquet as pq
+def count_chunks(output_dir: Path, names: Sequence[str], unopened: Mapping[str, Sequence[Skip]]) -> ChunkCounts:
+    """Add up what finished chunks say of themselves; their rows are not read.
 
+    Args:
+        unopened: ledger lines, by chunk, of what the listing alone rules out.
+    """
     skips: list[Skip] = []
+    lines: list[dict[str, Any]] = []
     num_rows = num_recordings = num_labelled = num_told = 0
     groups: set[str] = set()
-    for recording_id in recording_ids:
-        path = part_path(output_dir, recording_id)
-        part = read_part_facts(path)
-        skips += part.skips
-        num_labelled += part.num_labelled
-        num_told += part.num_told
-        num_here = pq.read_metadata(path).num_rows
-        num_rows += num_here
-        num_recordings += num_here > 0
-        if num_here and len(groups) < 2:
-            groups.add(pq.read_table(path, columns=["group"])["group"][0].as_py())
-    return PartCounts(skips, num_rows, num_recordings, len(groups), num_labelled, num_told)
+    motion = MotionTable()
+    for name in names:
+        facts = read_chunk_facts(facts_path(output_dir, name))
+        groups |= set(facts.groups) if len(groups) < 2 else set()
+        motion.add_counts(facts.motion)
+        lines.append(describe_chunk(facts, unopened.get(name, ())))
+        for recording in facts.recordings:
+            skips += recording.skips
+            num_rows += recording.num_rows
+            num_recordings += recording.num_rows > 0
+            num_labelled += recording.num_labelled
+            num_told += recording.num_told
+    return ChunkCounts(skips, num_rows, num_recordings, len(groups), num_labelled, num_told, motion, lines)
 
 
-def write_index(output_dir: Path, recording_ids: Sequence[str], num_rows: int) -> None:
-    """Write the index from the parts, in the order given; the parquet last, since its presence means complete.
+def write_index(output_dir: Path, names: Sequence[str], recording_ids: Sequence[str], counts: ChunkCounts) -> list[str]:
+    """Write the index and what stands beside it; the rows last, since their presence means complete.
 
-    The table of their motion (`motion.json`) is written beside it. A `segments.json` is written below 200,000 rows;
-    above it would be read by nobody and take minutes to parse.
+    Args:
+        recording_ids: the order of the rows of a small index; those of a large one stay with their chunks.
+
+    Returns:
+        The files and folders it consists of, relative to the output folder.
     """
     folder = output_dir / INDEX_FOLDER
-    if num_rows < MAX_JSON_ROWS:
-        _write_json(folder / "segments.json", output_dir, recording_ids)
-    _write_parquet(folder / "segments.parquet", output_dir, recording_ids)
+    write_text(folder / COMPLETION_NAME, "".join(dump_json(line) + "\n" for line in counts.lines))
+    if is_large(counts.num_rows):
+        counts.motion.write(folder / TABLE_NAME)
+        return [f"{INDEX_FOLDER}/{COMPLETION_NAME}", f"{INDEX_FOLDER}/{TABLE_NAME}", CHUNK_FOLDER.as_posix()]
+    places = {}
+    for name in names:
+        facts = read_chunk_facts(facts_path(output_dir, name))
+        places |= {recording.id: name for recording in facts.recordings if recording.num_rows}
+    order = [(places[recording_id], recording_id) for recording_id in recording_ids if recording_id in places]
+    _write_json(folder / "segments.json", output_dir, order)
+    counts.motion.write(folder / TABLE_NAME)
+    _write_parquet(folder / INDEX_NAME, output_dir, order)
+    return [f"{INDEX_FOLDER}/{name}" for name in (COMPLETION_NAME, INDEX_NAME, "segments.json", TABLE_NAME)]
+
+
+def is_large(num_rows: int) -> bool:
+    """Whether the index is the folder of chunks, not one file."""
+    return num_rows >= MAX_FILE_ROWS
 
 
 def remove_parts(output_dir: Path) -> None:
-    """The parts have served once the index is whole."""
+    """The parts have served once the index is whole, and so have the chunks where their rows are in one file."""
     shutil.rmtree(output_dir / PART_FOLDER, ignore_errors=True)
+    if (output_dir / INDEX_FOLDER / INDEX_NAME).exists():
+        shutil.rmtree(output_dir / CHUNK_FOLDER, ignore_errors=True)
 
 
-def _iter_tables(output_dir: Path, recording_ids: Sequence[str]) -> Iterator[pa.Table]:
-    for recording_id in recording_ids:
-        table = read_part_table(part_path(output_dir, recording_id))
-        if table.num_rows:
-            yield table
+def _iter_tables(output_dir: Path, order: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
+    """Rows of each (chunk, recording) in turn."""
+
+    @lru_cache(OPEN_CHUNKS)
+    def open_chunk(name: str) -> ChunkReader:
+        return ChunkReader(output_dir, read_chunk_facts(facts_path(output_dir, name)))
+
+    for name, recording_id in order:
+        yield open_chunk(name).read(recording_id)
 
 
-def _write_json(path: Path, output_dir: Path, recording_ids: Sequence[str]) -> None:
+def _write_json(path: Path, output_dir: Path, order: Sequence[tuple[str, str]]) -> None:
     with write_atomically(path, "w") as file:
         separator = "[\n"
-        for table in _iter_tables(output_dir, recording_ids):
+        for table in _iter_tables(output_dir, order):
             for row in table.to_pylist():
                 file.write(separator + dump_json(seed_keys(row)))
                 separator = ",\n"
         file.write("\n]\n")
 
 
-def _write_parquet(path: Path, output_dir: Path, recording_ids: Sequence[str]) -> None:
+def _write_parquet(path: Path, output_dir: Path, order: Sequence[tuple[str, str]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -101,14 +141,11 @@ def _write_parquet(path: Path, output_dir: Path, recording_ids: Sequence[str]) -
         write_atomically(path) as file,
         pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
     ):
-        motion = MotionTable()
         waiting: list[pa.Table] = []
-        for table in _iter_tables(output_dir, recording_ids):
-            motion.add(table)
+        for table in _iter_tables(output_dir, order):
             waiting.append(table)
             if sum(part.num_rows for part in waiting) >= ROWS_PER_GROUP:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting = []
         if waiting:
             writer.write_table(pa.concat_tables(waiting))
-        motion.write(path.with_name(TABLE_NAME))  # before the index takes its name

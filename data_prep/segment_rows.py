@@ -1,4 +1,4 @@
-"""Rows of the index `segments.parquet`, and the part file that one finished recording leaves.
+"""Rows of the index `segments.parquet`, and the part file that one finished recording leaves until its chunk is done.
 
 metadata/recordings/<id>.parquet    rows of one recording; its skips and its input's fingerprint in the file's own
                                     metadata: one file, one rename, so a recording is done or is not
@@ -167,8 +167,12 @@ def part_path(output_dir: Path, recording_id: str) -> Path:
     return output_dir / PART_FOLDER / f"{recording_id}.parquet"
 
 
-def write_part(output_dir: Path, part: Part) -> None:
-    """Write a recording's part file; its presence says that all files of its segments are whole."""
+def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> None:
+    """Write a recording's part file; its presence says that all files of its segments are whole.
+
+    Args:
+        table: its rows, where they are a table already.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,7 +182,8 @@ def write_part(output_dir: Path, part: Part) -> None:
         "num_labelled": str(part.num_labelled),
         "num_told": str(part.num_told),
     }
-    table = pa.Table.from_pylist(part.rows, schema=row_schema().with_metadata(facts))
+    table = pa.Table.from_pylist(part.rows, schema=row_schema()) if table is None else table
+    table = table.replace_schema_metadata(facts)
     with write_atomically(part_path(output_dir, part.recording_id)) as file:
         pq.write_table(table, file)
 

@@ -1,4 +1,4 @@
-"""The index of segments, read back in pieces: a parquet of any size, or its JSON twin.
+"""The index of segments, read back in pieces: one parquet, its JSON twin, or the parquets of all chunks.
 
 open_segments(path) ──▶ SegmentTable ──read_rows──▶ light rows, for splitting
                                      ──iter_tables(columns, is_wanted)──▶ Arrow tables of the wanted rows, in order
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.chunks import CHUNK_FOLDER
 from driving.errors import SourceError
 from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_manifest
 
@@ -34,7 +35,7 @@ class SegmentTable:
     """One index of segments.
 
     Attributes:
-        path: the file that was found.
+        path: the file that was found, or the folder of chunks.
         columns: names of its columns.
         num_rows: rows in it.
         table: the rows themselves where they came as JSON; None for parquet, which is read in pieces.
@@ -51,9 +52,11 @@ class SegmentTable:
         if self.table is not None:
             table = self.table.select(known)
         else:
+            import pyarrow as pa
             import pyarrow.parquet as pq
 
-            table = pq.read_table(self.path, columns=known)
+            files = list_files(self.path)
+            table = pa.concat_tables(pq.read_table(file, columns=known, partitioning=None) for file in files)
         return {name: table[name].to_pylist() if name in known else [None] * self.num_rows for name in columns}
 
     def count_labels(self) -> np.ndarray:
@@ -85,14 +88,18 @@ class SegmentTable:
             for start in range(0, table.num_rows, BATCH_ROWS):
                 yield table.slice(start, BATCH_ROWS)
             return
-        with pq.ParquetFile(self.path) as parquet:
-            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                yield pa.Table.from_batches([batch])
+        for file in list_files(self.path):
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                    yield pa.Table.from_batches([batch])
 
     def sha256(self) -> str:
-        """The index file's hash: what a dataset made from it is bound to."""
-        with self.path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        """The index file's hash, or that of its files' hashes: what a dataset made from it is bound to."""
+        hashes = []
+        for file in list_files(self.path):
+            with file.open("rb") as handle:
+                hashes.append(hashlib.file_digest(handle, "sha256").hexdigest())
+        return hashes[0] if self.path.is_file() else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     @property
     def folder(self) -> Path:
@@ -105,8 +112,15 @@ class SegmentTable:
         return {} if self.folder == self.path else read_manifest(self.folder)["plan"]
 
 
+def list_files(index: Path) -> list[Path]:
+    """The files of an index, in the order of their rows."""
+    return sorted(index.glob("*.parquet")) if index.is_dir() else [index]
+
+
 def open_segments(path: Path) -> SegmentTable:
     """Find and check an index: a parquet or JSON file, or the folder (or its metadata/) that holds one.
+
+    Where many rows stand in metadata/chunks/, the name of the one file that is not there finds them too.
 
     Raises:
         SourceError: There is none, it is not finished, not readable, empty, or made by another tool.
@@ -132,7 +146,12 @@ def _find_index(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    for folder in (path, *path.parents[:2]):
+    folders = (path, *path.parents[:2])
+    for folder in folders:
+        chunks = folder / CHUNK_FOLDER
+        if (folder / MANIFEST_NAME).is_file() and any(chunks.glob("*.parquet")):
+            return chunks
+    for folder in folders:
         if (folder / PLAN_NAME).is_file() and not (folder / MANIFEST_NAME).is_file():
             raise SourceError(f"the segments in {folder} are not finished; run prepare_video_segments.py again")
     raise SourceError(
@@ -141,14 +160,19 @@ def _find_index(path: Path) -> Path:
 
 
 def _read_shape(index: Path) -> tuple[tuple[str, ...], int]:
+    """(names of the columns, rows) of a parquet file, or of all files of a folder."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(index) as parquet:
-            return tuple(parquet.schema_arrow.names), parquet.metadata.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{index} cannot be read as parquet ({error}); make the segments again") from error
+    num_rows = 0
+    for file in list_files(index):
+        try:
+            with pq.ParquetFile(file) as parquet:
+                names = tuple(parquet.schema_arrow.names)
+                num_rows += parquet.metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SourceError(f"{file} cannot be read as parquet ({error}); make the segments again") from error
+    return names, num_rows
 
 
 def _read_json_table(index: Path) -> pa.Table:

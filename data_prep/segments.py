@@ -1,8 +1,10 @@
 """Recordings -> segments: one-second clips, each with the motion of the second after it.
 
 source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.parquet
-                                                                                         │ all there
-segments.parquet + segments.json + skipped.jsonl ◀──────────write_index─────────────────┘      manifest last
+                                                                                         │ all of a chunk there
+metadata/chunks/<chunk>.parquet, <chunk>.json ◀──────────finish_chunk (workers)──────────┘
+                │ all there
+segments.parquet + segments.json + chunks.jsonl + skipped.jsonl     write_index; the manifest last
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.chunk_run import ChunkWork, drop_stale, list_uncut, work_on
+from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
 from data_prep.motion_table import TABLE_NAME, format_motion
-from data_prep.provenance import read_origin
+from data_prep.provenance import hash_code, read_origin
 from data_prep.segment_facts import FACTS
-from data_prep.segment_index import INDEX_FOLDER, PartCounts, count_parts, remove_parts, write_index
+from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
 from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
 from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
-from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
-from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
+from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob
 from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples
@@ -43,7 +46,7 @@ from driving.options import format_command
 from driving.recording import RecordingRef
 from video_io import SCALER, check_decoder
 
-FORMAT_VERSION = 4  # part of the plan: raise it when the same input gives other bytes
+FORMAT_VERSION = 5  # part of the plan: raise it when the same input gives other bytes
 
 
 @dataclass(frozen=True)
@@ -158,35 +161,53 @@ def _check_inputs(output: Output, inputs: str) -> None:
 def _write_output(
     options: SegmentOptions, output: Output, refs: Sequence[RecordingRef], fingerprints: Sequence[str]
 ) -> SegmentSummary:
-    jobs = [
-        _build_job(options, output.plan["fps"], ref, fingerprint)
-        for ref, fingerprint in zip(refs, fingerprints, strict=True)
-        if not ref.obstacle
-    ]
-    _drop_stale(options.output_dir, jobs)
-    _cut_all(jobs, options)
-    ids = [job.ref.recording_id for job in jobs]
-    parts = count_parts(options.output_dir, ids)
-    skips = _list_unopened(refs) + parts.skips
+    chunks = plan_chunks(refs)
+    jobs = _build_finish_jobs(options.output_dir, output.plan, chunks, refs, fingerprints)
+    finished = drop_stale(options.output_dir, jobs, options.cut)
+    _cut_all(options, output.plan["fps"], refs, fingerprints, [job for job in jobs if job.name not in finished])
+    names = [job.name for job in jobs]
+    unopened = {chunk.name: _list_unopened([refs[position] for position in chunk.positions]) for chunk in chunks}
+    counted = count_chunks(options.output_dir, names, unopened)
+    skips = _list_unopened(refs) + counted.skips
     ledger_path = options.output_dir / LEDGER_NAME
     write_ledger(ledger_path, skips)
-    _check_enough(options, parts, skips, len({ref.recording_id for ref in refs}), ledger_path)
-    write_index(options.output_dir, ids, parts.num_rows)
+    _check_enough(options, counted, skips, len({ref.recording_id for ref in refs}), ledger_path)
+    index = write_index(options.output_dir, names, [ref.recording_id for ref in refs if not ref.obstacle], counted)
     counts = {
-        "num_segments": parts.num_rows,
-        "num_recordings": parts.num_recordings,
+        "num_segments": counted.num_rows,
+        "num_recordings": counted.num_recordings,
         "num_skipped": sum(skip.stage != FACTS for skip in skips),
-        "num_groups": parts.num_groups,
-        "num_labelled": parts.num_labelled,
-        "num_told": parts.num_told,
+        "num_groups": counted.num_groups,
+        "num_labelled": counted.num_labelled,
+        "num_told": counted.num_told,
     }
-    index = [f"{INDEX_FOLDER}/{name}" for name in ("segments.parquet", "segments.json", TABLE_NAME)]
     command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
     write_commands(options.output_dir, options.input_dir, command)
     summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}
     output.finish(summary, [VIDEO_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)
+
+
+def _build_finish_jobs(
+    output_dir: Path,
+    plan: dict[str, Any],
+    chunks: Sequence[Chunk],
+    refs: Sequence[RecordingRef],
+    fingerprints: Sequence[str],
+) -> list[FinishJob]:
+    """One for each chunk that has a recording to open, or none to name: a chunk's file says that it was looked at."""
+    code, config = hash_code(), hash_config(plan)
+    return [
+        FinishJob(
+            chunk.name,
+            [(refs[place].recording_id, fingerprints[place]) for place in chunk.positions if not refs[place].obstacle],
+            output_dir,
+            code,
+            config,
+        )
+        for chunk in chunks
+    ]
 
 
 def _list_unopened(refs: Sequence[RecordingRef]) -> list[Skip]:
@@ -210,45 +231,44 @@ def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerpri
     )
 
 
-def _drop_stale(output_dir: Path, jobs: Sequence[CutJob]) -> None:
-    """Remove parts that this run may not build on, and segment files without a part.
-
-    A failed recording is tried again, since its file may have been mended without changing its size; a part made from
-    other input, or of a recording that is no longer there, has to go with its segments.
-    """
-    wanted = {job.ref.recording_id: job.fingerprint for job in jobs}
-    kept: set[str] = set()
-    for path in sorted((output_dir / PART_FOLDER).glob("*.parquet")):
-        part = read_part_facts(path)
-        if part.is_failed or wanted.get(part.recording_id) != part.fingerprint:
-            path.unlink()
-        else:
-            kept.add(part.recording_id)
-    for path in (output_dir / VIDEO_FOLDER).glob("*_seg_*.mp4"):
-        if path.name.rpartition("_seg_")[0] not in kept:
-            path.unlink()
-
-
-def _cut_all(jobs: Sequence[CutJob], options: SegmentOptions) -> None:
+def _cut_all(
+    options: SegmentOptions,
+    fps: float,
+    refs: Sequence[RecordingRef],
+    fingerprints: Sequence[str],
+    unfinished: Sequence[FinishJob],
+) -> None:
+    """Cut what is not cut yet, and finish the chunks."""
     from tqdm import tqdm
 
-    waiting = [job for job in jobs if not part_path(options.output_dir, job.ref.recording_id).exists()]
-    if len(waiting) < len(jobs):
-        print(f"continuing: {len(jobs) - len(waiting):,} of {len(jobs):,} recordings are done", flush=True)
-    workers = min(options.workers or count_cores(), max(1, len(waiting)))
+    waiting = list_uncut(options.output_dir, unfinished)
+    num_waiting = sum(len(ids) for ids in waiting.values())
+    num_all = sum(not ref.obstacle for ref in refs)
+    if num_waiting < num_all:
+        print(f"continuing: {num_all - num_waiting:,} of {num_all:,} recordings are done", flush=True)
+    positions = {ref.recording_id: place for place, ref in enumerate(refs) if not ref.obstacle}
+
+    def build_job(recording_id: str) -> CutJob:
+        place = positions[recording_id]
+        return _build_job(options, fps, refs[place], fingerprints[place])
+
+    work = ChunkWork([(job, waiting[job.name]) for job in unfinished], build_job)
+    workers = min(options.workers or count_cores(), max(1, num_waiting))
     num_segments = 0
-    with tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="recording", desc="segments") as bar:
-        for counts in run_jobs(cut_recording, waiting, workers):
-            num_segments += counts.num_segments
-            bar.set_postfix_str(f"{num_segments:,} segments", refresh=False)
-            bar.update()
+    with tqdm(total=num_all, initial=num_all - num_waiting, unit="recording", desc="segments") as bar:
+        for result in run_jobs(work_on, work, workers):
+            work.note(result)
+            if isinstance(result, CutCounts):
+                num_segments += result.num_segments
+                bar.set_postfix_str(f"{num_segments:,} segments", refresh=False)
+                bar.update()
 
 
 def _check_enough(
-    options: SegmentOptions, parts: PartCounts, skips: Sequence[Skip], num_recordings: int, ledger_path: Path
+    options: SegmentOptions, counted: ChunkCounts, skips: Sequence[Skip], num_recordings: int, ledger_path: Path
 ) -> None:
     """Raise when nothing came out, or too much of the input was bad; what was cut stays for the next run."""
-    if parts.num_rows == 0:
+    if counted.num_rows == 0:
         _leave(options.output_dir)
         first = f": {skips[0].id}: {skips[0].reason}" if skips else ""
         raise DrivingError(
@@ -260,7 +280,7 @@ def _check_enough(
     num_excluded = len({skip.id for skip in skips if skip.stage == EXCLUDED} - bad_recordings)
     num_usable = num_recordings - num_excluded
     check_bad_fraction(len(bad_recordings), num_usable, options.max_bad_fraction, ledger_path)
-    check_bad_fraction(num_bad_segments, parts.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)
+    check_bad_fraction(num_bad_segments, counted.num_rows + num_bad_segments, options.max_bad_fraction, ledger_path)
 
 
 def _leave(output_dir: Path) -> None:

@@ -35,6 +35,7 @@ def run_jobs(
     """Yield function(job) for every job, as they finish; with one worker, in this process and in order.
 
     Args:
+        jobs: asked again after each result, also where they had ended: a result may bring a further job.
         forked: workers are copies of this process: what `function` holds (a loaded tokenizer, a long list) need not be
             sent, and need not be picklable.
 
@@ -64,9 +65,8 @@ def _run_ahead(pool: ProcessPoolExecutor, jobs: Iterator[Any], num_ahead: int) -
     while running:
         done, running = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            result = future.result()
+            yield future.result()
             running |= _submit(pool, islice(jobs, 1))
-            yield result
 
 
 def _submit(pool: ProcessPoolExecutor, jobs: Iterable[Any]) -> set[Future]:

@@ -31,8 +31,8 @@ def test_killed_at_every_rename_the_next_run_ends_the_same(recordings, options):
         assert read_tree(Path("out")) == whole
         num_killed += 1
         os.rename("out", f"killed_{num_killed}")
-    # plan, segments, parts, ledger, motion table, two indices, commands, manifest
-    assert num_killed == 1 + 9 + 4 + 1 + 1 + 2 + 1 + 1
+    # plan, segments, parts, chunk (2), ledger, completion, motion table, two indices, commands, manifest
+    assert num_killed == 1 + 9 + 4 + 2 + 1 + 1 + 1 + 2 + 1 + 1
 
 
 def test_killed_again_and_again_the_run_still_gets_on(recordings):
@@ -40,7 +40,7 @@ def test_killed_again_and_again_the_run_still_gets_on(recordings):
     whole = read_tree(Path("out"))
     os.rename("out", "whole")
     num_runs = 0
-    while run_killed_at_rename(lambda: cut("out"), 6):  # every attempt at its seventh rename: the last stage has six
+    while run_killed_at_rename(lambda: cut("out"), 7):  # every attempt at its eighth rename: the last stage has seven
         num_runs += 1
         assert num_runs < 20
     assert read_tree(Path("out")) == whole

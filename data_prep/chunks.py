@@ -1,0 +1,215 @@
+"""The chunk: the recordings that are finished together, so that a run of any size keeps few files.
+
+plan_chunks ──▶ Chunk ──its recordings are cut──▶ metadata/recordings/<id>.parquet, one each
+                                                        │ finish_chunk, when all are there
+metadata/chunks/<chunk>.parquet  rows, one row group a recording that gave any, in the chunk's order
+metadata/chunks/<chunk>.json     ChunkFacts, written last: its presence says that the chunk is done
+                                                        │ reopen_chunk, where some of it may not be built on
+metadata/recordings/<id>.parquet ◀──────────────────────┘
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.motion_table import MotionTable
+from data_prep.segment_rows import Part, part_path, read_part_facts, read_part_table, row_schema, write_part
+from driving.errors import LedgerError
+from driving.ledger import Skip, dump_json, write_atomically, write_json
+from driving.recording import RecordingRef
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_FOLDER = Path("metadata") / "chunks"
+RECORDINGS_PER_CHUNK = 100  # as many as NVIDIA puts into an archive, for sources that come without chunks
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Recordings that are finished together.
+
+    Attributes:
+        name: `chunk_0007` as the dataset numbers it, else `batch_00007` by the place in the listing.
+        positions: of its recordings in the listing, increasing.
+    """
+
+    name: str
+    positions: list[int]
+
+
+@dataclass(frozen=True)
+class FinishJob:
+    """Everything a worker needs to make one file of a chunk's parts.
+
+    Attributes:
+        recordings: (id, fingerprint) of each, in the listing's order.
+        code, config: hashes of what made it.
+    """
+
+    name: str
+    recordings: list[tuple[str, str]]
+    output_dir: Path
+    code: str
+    config: str
+
+
+@dataclass(frozen=True)
+class RecordingFacts:
+    """What a finished chunk keeps of one recording beside its rows."""
+
+    id: str
+    fingerprint: str
+    num_rows: int
+    num_labelled: int
+    num_told: int
+    skips: list[Skip]
+
+    @property
+    def is_failed(self) -> bool:
+        """The recording as a whole could not be used."""
+        return Part(self.id, [], self.skips, self.fingerprint).is_failed
+
+
+@dataclass(frozen=True)
+class ChunkFacts:
+    """What a finished chunk says of itself; the same bytes whoever finished it.
+
+    Attributes:
+        code, config: hashes of the code and of the options that made it.
+        groups: two of its groups at most: enough to tell one from many.
+        motion: counts of `MotionTable`.
+    """
+
+    chunk: str
+    code: str
+    config: str
+    groups: list[str]
+    motion: dict[str, Any]
+    recordings: list[RecordingFacts]
+
+
+def plan_chunks(refs: Sequence[RecordingRef]) -> list[Chunk]:
+    """Put every recording into its chunk, sorted by name: the dataset's own chunk, else the next 100 of the listing."""
+    positions: dict[str, list[int]] = {}
+    for position, ref in enumerate(refs):
+        number = ref.metadata.get("chunk") if ref.source == "physical_ai" else None
+        name = f"batch_{position // RECORDINGS_PER_CHUNK:05d}" if number is None else f"chunk_{number:04d}"
+        positions.setdefault(name, []).append(position)
+    return [Chunk(name, positions[name]) for name in sorted(positions)]
+
+
+def rows_path(output_dir: Path, name: str) -> Path:
+    return output_dir / CHUNK_FOLDER / f"{name}.parquet"
+
+
+def facts_path(output_dir: Path, name: str) -> Path:
+    return output_dir / CHUNK_FOLDER / f"{name}.json"
+
+
+def finish_chunk(job: FinishJob) -> str:
+    """Make one file of the parts of a chunk, and remove them. Done twice, or killed anywhere, it comes to the same.
+
+    Returns:
+        The chunk's name.
+
+    Raises:
+        LedgerError: The disk is full.
+    """
+    import pyarrow.parquet as pq
+
+    motion, groups = MotionTable(), []
+    recordings: list[RecordingFacts] = []
+    with (
+        write_atomically(rows_path(job.output_dir, job.name)) as file,
+        pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
+    ):
+        for recording_id, fingerprint in job.recordings:
+            path = part_path(job.output_dir, recording_id)
+            part, table = read_part_facts(path), read_part_table(path)
+            if table.num_rows:
+                writer.write_table(table)
+                motion.add(table)
+                group = table["group"][0].as_py()
+                groups += [group] if len(groups) < 2 and group not in groups else []
+            counts = (table.num_rows, part.num_labelled, part.num_told)
+            recordings.append(RecordingFacts(recording_id, fingerprint, *counts, part.skips))
+    facts = ChunkFacts(job.name, job.code, job.config, groups, motion.to_json(), recordings)
+    write_json(facts_path(job.output_dir, job.name), asdict(facts), indent=None)
+    for recording_id, _ in job.recordings:
+        part_path(job.output_dir, recording_id).unlink(missing_ok=True)
+    return job.name
+
+
+def read_chunk_facts(path: Path) -> ChunkFacts:
+    """Read what a finished chunk says of itself.
+
+    Raises:
+        LedgerError: The file is damaged.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        recordings = [{**facts, "skips": [Skip(**skip) for skip in facts["skips"]]} for facts in kept["recordings"]]
+        return ChunkFacts(**{**kept, "recordings": [RecordingFacts(**facts) for facts in recordings]})
+    except (ValueError, TypeError, KeyError) as error:
+        raise LedgerError(f"{path} is damaged ({error}); remove it, and run the same command again") from error
+
+
+def reopen_chunk(output_dir: Path, facts: ChunkFacts, kept: Collection[str]) -> None:
+    """Undo `finish_chunk`: each kept recording has its own part again, the others have to be cut."""
+    reader = ChunkReader(output_dir, facts)
+    for recording in facts.recordings:
+        if recording.id in kept:
+            counts = (recording.num_labelled, recording.num_told)
+            part = Part(recording.id, [], recording.skips, recording.fingerprint, *counts)
+            write_part(output_dir, part, reader.read(recording.id))
+    facts_path(output_dir, facts.chunk).unlink()
+    rows_path(output_dir, facts.chunk).unlink()
+
+
+class ChunkReader:
+    """Rows of single recordings out of a finished chunk; the file is opened once and read where needed."""
+
+    def __init__(self, output_dir: Path, facts: ChunkFacts) -> None:
+        import pyarrow.parquet as pq
+
+        with_rows = [recording.id for recording in facts.recordings if recording.num_rows]
+        self.row_groups = {recording_id: number for number, recording_id in enumerate(with_rows)}
+        self.file = pq.ParquetFile(rows_path(output_dir, facts.chunk))
+
+    def read(self, recording_id: str) -> pa.Table:
+        """The rows of one recording; none where it gave none."""
+        number = self.row_groups.get(recording_id)
+        return row_schema().empty_table() if number is None else self.file.read_row_group(number).cast(row_schema())
+
+
+def describe_chunk(facts: ChunkFacts, unopened: Sequence[Skip]) -> dict[str, Any]:
+    """A chunk's line in the completion manifest: its inputs, what made it, what came out, what was dropped and why.
+
+    Args:
+        unopened: ledger lines of recordings that the listing alone rules out.
+    """
+    inputs = "\n".join(recording.fingerprint for recording in facts.recordings)
+    skips = [skip for recording in facts.recordings for skip in recording.skips]
+    return {
+        "chunk": facts.chunk,
+        "inputs": hashlib.sha256(inputs.encode()).hexdigest(),
+        "code": facts.code,
+        "config": facts.config,
+        "num_recordings": len(facts.recordings) + len(unopened),
+        "num_segments": sum(recording.num_rows for recording in facts.recordings),
+        "num_labelled": sum(recording.num_labelled for recording in facts.recordings),
+        "dropped": dict(sorted(Counter(skip.stage for skip in [*skips, *unopened]).items())),
+    }
+
+
+def hash_config(plan: dict[str, Any]) -> str:
+    """One hash of the options that decide an output's bytes, wherever it lies."""
+    decided = {name: value for name, value in plan.items() if name not in ("input_dir", "output_dir")}
+    return hashlib.sha256(dump_json(decided).encode()).hexdigest()
