@@ -21,13 +21,19 @@ from driving.sampling import median_rate_hz
 from video_io import probe_video
 
 
-def hash_input(ref: RecordingRef) -> str:
-    """A fingerprint of one recording: what the source says of it, and the sizes of its files.
+def fingerprint_inputs(refs: Sequence[RecordingRef]) -> list[str]:
+    """A fingerprint of each recording: what the source says of it, and the sizes of its files.
 
     Times of modification are left out: they change when a data set is copied.
     """
-    files = [(name, _measure(name)) for name in sorted(set(_find_names(ref.place)))]
-    return hashlib.sha256(dump_json([asdict(ref), files]).encode()).hexdigest()
+    # Clips of all archives of a large dataset come in turn, by id: thousands of archives, asked for again and again.
+    measure = lru_cache(maxsize=65_536)(_measure)
+
+    def hash_input(ref: RecordingRef) -> str:
+        files = [(name, measure(name)) for name in sorted(set(_find_names(ref.place)))]
+        return hashlib.sha256(dump_json([asdict(ref), files]).encode()).hexdigest()
+
+    return [hash_input(ref) for ref in refs]
 
 
 def hash_inputs(fingerprints: Sequence[str]) -> str:
@@ -46,7 +52,6 @@ def _find_names(place: Any) -> Iterator[str]:
             yield from _find_names(value)
 
 
-@lru_cache(maxsize=4096)  # the clips of one archive come together
 def _measure(name: str) -> int | str:
     """Bytes of a file, or of all files of a folder; "" for what is no file (the name of a member)."""
     path = Path(name)

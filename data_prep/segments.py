@@ -21,7 +21,7 @@ from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import hash_code, read_origin
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
-from data_prep.segment_inputs import hash_input, hash_inputs, resolve_fps
+from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
 from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
@@ -86,7 +86,7 @@ def run(options: SegmentOptions) -> SegmentSummary:
     check_decoder(options.decoder)
     refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
-    fingerprints = [hash_input(ref) for ref in refs]
+    fingerprints = fingerprint_inputs(refs)
     fps = resolve_fps(options.fps, refs)
     count_samples(options.duration, fps)
     plan = plan_output(options, refs, fps)
