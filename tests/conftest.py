@@ -38,6 +38,15 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_processor(shared_data: Path):
+    """The real Qwen3-VL-4B tokenizer, template and processors."""
+    pytest.importorskip("torch")
+    from qwenvl.train.loading import load_processor
+
+    return load_processor(shared_data / "qwen3vl_processor")
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Qwen3-VL of 0.2 million parameters."""
     pytest.importorskip("torch")

@@ -70,12 +70,3 @@ def processor(tiny_model: Path):
     from qwenvl.train.loading import load_processor
 
     return load_processor(tiny_model)
-
-
-@pytest.fixture(scope="session")
-def real_processor(shared_data: Path):
-    """The real Qwen3-VL-4B tokenizer, template and processors."""
-    pytest.importorskip("torch")
-    from qwenvl.train.loading import load_processor
-
-    return load_processor(shared_data / "qwen3vl_processor")

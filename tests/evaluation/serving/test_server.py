@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from recorded_server import NAME, Recorded, RecordedServer, completion, error
+from recorded_server import NAME, Recorded, completion, error
 
 from evaluation.serving.client import Server, ServerError, ask, choose_model
 
 BODY = {"model": NAME, "messages": [{"role": "user", "content": "Where?"}]}
 ANSWER = "[(12.3, -0.0042)]"
-
-
-@pytest.fixture
-def recorded():
-    server = RecordedServer()
-    yield server
-    server.close()
 
 
 def refuse(recorded, *answers, timeout_s=5.0, **options) -> str:

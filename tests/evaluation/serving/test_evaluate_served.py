@@ -11,19 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from adapters import write_preprocessing  # noqa: E402
-from recorded_server import NAME, Recorded, RecordedServer, completion, error  # noqa: E402
+from recorded_server import NAME, Recorded, completion, error  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
 from evaluation.evaluate import EvaluateOptions, run  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
-
-
-@pytest.fixture
-def recorded():
-    server = RecordedServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture

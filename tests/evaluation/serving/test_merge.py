@@ -279,7 +279,7 @@ def test_an_adapter_without_papers_takes_its_bases_processor(own_adapter, tiny_m
     for path in own_adapter.iterdir():
         if not path.name.startswith("adapter_"):
             path.unlink()
-    assert run(options(own_adapter, tmp_path))["base_checked"] is False
+    assert run(options(own_adapter, tmp_path, force=True))["base_checked"] is False
     load_for_inference(tmp_path / "merged")
     assert not (tmp_path / "merged/preprocessing.json").exists()
 
