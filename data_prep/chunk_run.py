@@ -19,7 +19,9 @@ from data_prep.chunks import (
     rows_path,
 )
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
-from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob, cut_recording
+from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob, cut_recording, give_up_recording
+from driving.errors import DrivingError
+from driving.executors import MAX_KILLS
 
 WITH_FILES = ("resized", "copy")  # ways to cut that write a file a segment
 
@@ -70,6 +72,20 @@ class ChunkWork:
             for recording_id in uncut:
                 self._chunk_of[recording_id] = chunk
                 yield build_job(recording_id)
+
+
+def give_up(job: CutJob | FinishJob) -> CutCounts:
+    """What becomes of a job over which worker after worker was killed.
+
+    Raises:
+        DrivingError: It was a chunk that could not be finished.
+    """
+    if isinstance(job, CutJob):
+        return give_up_recording(job)
+    raise DrivingError(
+        f"workers were killed {MAX_KILLS} times while they put chunk {job.name} together (out of memory?); run the "
+        "same command again to continue"
+    )
 
 
 def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str]:

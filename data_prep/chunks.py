@@ -114,7 +114,9 @@ def facts_path(output_dir: Path, name: str) -> Path:
 
 
 def finish_chunk(job: FinishJob) -> str:
-    """Make one file of the parts of a chunk, and remove them. Done twice, or killed anywhere, it comes to the same.
+    """Make one file of the parts of a chunk, and remove them.
+
+    Killed anywhere, or done again while another worker (one whose driver was killed) does it, it comes to the same.
 
     Returns:
         The chunk's name.
@@ -122,6 +124,19 @@ def finish_chunk(job: FinishJob) -> str:
     Raises:
         LedgerError: The disk is full.
     """
+    try:
+        facts = _write_rows(job)
+    except FileNotFoundError:
+        if not facts_path(job.output_dir, job.name).exists():
+            raise
+        return job.name  # the other one was first, and has removed the parts
+    write_json(facts_path(job.output_dir, job.name), asdict(facts), indent=None)
+    for recording_id, _ in job.recordings:
+        part_path(job.output_dir, recording_id).unlink(missing_ok=True)
+    return job.name
+
+
+def _write_rows(job: FinishJob) -> ChunkFacts:
     import pyarrow.parquet as pq
 
     motion, groups = MotionTable(), []
@@ -140,11 +155,7 @@ def finish_chunk(job: FinishJob) -> str:
                 groups += [group] if len(groups) < 2 and group not in groups else []
             counts = (table.num_rows, part.num_labelled, part.num_told)
             recordings.append(RecordingFacts(recording_id, fingerprint, *counts, part.skips))
-    facts = ChunkFacts(job.name, job.code, job.config, groups, motion.to_json(), recordings)
-    write_json(facts_path(job.output_dir, job.name), asdict(facts), indent=None)
-    for recording_id, _ in job.recordings:
-        part_path(job.output_dir, recording_id).unlink(missing_ok=True)
-    return job.name
+    return ChunkFacts(job.name, job.code, job.config, groups, motion.to_json(), recordings)
 
 
 def read_chunk_facts(path: Path) -> ChunkFacts:

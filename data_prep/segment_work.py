@@ -7,6 +7,7 @@ A recording that cannot be used leaves a part file with one ledger line and no s
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
 from data_prep.sources import SOURCES
 from driving.clock import US_PER_S
 from driving.errors import DrivingError, LedgerError, VideoError
+from driving.executors import MAX_KILLS
 from driving.frame_size import plan_frame_size
 from driving.ledger import Skip
 from driving.recording import Recording, RecordingRef
@@ -91,6 +93,15 @@ def cut_recording(job: CutJob) -> CutCounts:
     num_told = sum(row["observed_facts"] is not None and is_told(row["observed_facts"]) for row in rows)
     write_part(job.output_dir, Part(job.ref.recording_id, rows, skips, job.fingerprint, num_labelled, num_told))
     return CutCounts(job.ref.recording_id, len(rows), len(skips))
+
+
+def give_up_recording(job: CutJob) -> CutCounts:
+    """What is left of a recording over which worker after worker was killed: one ledger line, no segment files."""
+    for path in (job.output_dir / VIDEO_FOLDER).glob(f"{glob.escape(job.ref.recording_id)}_seg_*.mp4"):
+        path.unlink()
+    skip = Skip(job.ref.recording_id, "cut", f"it killed its worker {MAX_KILLS} times (out of memory?)")
+    write_part(job.output_dir, Part(job.ref.recording_id, [], [skip], job.fingerprint))
+    return CutCounts(job.ref.recording_id, 0, 1)
 
 
 def _open_recording(job: CutJob, stage: _Stage) -> tuple[Recording, VideoInfo]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.chunk_run import ChunkWork, drop_stale, list_uncut, work_on
+from data_prep.chunk_run import ChunkWork, drop_stale, give_up, list_uncut, work_on
 from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
 from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import hash_code, read_origin
@@ -256,7 +256,7 @@ def _cut_all(
     workers = min(options.workers or count_cores(), max(1, num_waiting))
     num_segments = 0
     with tqdm(total=num_all, initial=num_all - num_waiting, unit="recording", desc="segments") as bar:
-        for result in run_jobs(work_on, work, workers):
+        for result in run_jobs(work_on, work, workers, give_up=give_up):
             work.note(result)
             if isinstance(result, CutCounts):
                 num_segments += result.num_segments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,10 +13,12 @@ from cutting import cut, draw_recording, draw_recordings, read_rows
 from killing import read_tree, run_killed_at_rename
 
 from data_prep import chunks, segment_index
+from data_prep.chunk_run import give_up, work_on
 from data_prep.chunks import plan_chunks, read_chunk_facts
 from data_prep.segment_table import open_segments
 from data_prep.segments import FORMAT_VERSION
 from driving.errors import DrivingError, LedgerError
+from driving.ledger import read_ledger
 from driving.recording import RecordingRef
 
 
@@ -164,6 +167,42 @@ def test_a_damaged_chunk_is_named(recordings):
     Path("out/metadata/chunks/batch_00001.json").write_text("{}")
     with pytest.raises(LedgerError, match=r"batch_00001\.json is damaged .* remove it, and run the same command again"):
         cut()
+
+
+def test_a_chunk_that_another_worker_finished_is_finished(recordings, monkeypatch):
+    stop_before_the_index()
+    before = read_tree(Path("out/metadata/chunks"))
+    facts = read_chunk_facts(Path("out/metadata/chunks/batch_00000.json"))
+    job = chunks.FinishJob(
+        facts.chunk, [(one.id, one.fingerprint) for one in facts.recordings], Path("out"), facts.code, facts.config
+    )
+    assert chunks.finish_chunk(job) == "batch_00000"  # its parts are gone
+    assert read_tree(Path("out/metadata/chunks")) == before
+    Path("out/metadata/chunks/batch_00000.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        chunks.finish_chunk(job)
+
+
+def die_over_c(job):
+    """A worker that c.mp4 kills, in the middle of its segments."""
+    if getattr(job, "ref", None) is not None and job.ref.recording_id == "c":
+        Path("out/video_segments/c_seg_00.mp4").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work_on(job)
+
+
+def test_a_recording_that_kills_its_workers_is_in_the_ledger_and_the_others_in_the_index(recordings, monkeypatch):
+    monkeypatch.setattr("data_prep.segments.work_on", die_over_c)
+    assert cut(workers=2).num_segments == 12
+    (skip,) = read_ledger(Path("out/skipped.jsonl"))
+    assert (skip.id, skip.stage, skip.reason) == ("c", "cut", "it killed its worker 3 times (out of memory?)")
+    assert not list(Path("out/video_segments").glob("c_*"))
+
+
+def test_a_chunk_that_kills_its_workers_stops_the_run():
+    job = chunks.FinishJob("chunk_0007", [], Path("out"), "", "")
+    with pytest.raises(DrivingError, match="killed 3 times while they put chunk chunk_0007 together"):
+        give_up(job)
 
 
 @pytest.mark.slow

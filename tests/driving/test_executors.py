@@ -45,9 +45,96 @@ def test_an_error_of_a_job_reaches_the_caller_as_it_was():
         list(run_jobs(fail_on_three, range(50), 2))
 
 
-def test_a_worker_killed_from_outside_is_explained():
-    with pytest.raises(DrivingError, match="a worker process was killed .* again to continue"):
-        list(run_jobs(die, range(4), 2))
+def die_once(folder):
+    """Kill this process the first time that it is called on a folder."""
+    if not (folder / "again").exists():
+        (folder / "again").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return folder.name
+
+
+def die_over_three(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_loses_nothing(tmp_path):
+    folders = [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+    assert sorted(run_jobs(die_once, folders, 2)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_worker_killed_over_and_over_is_explained(forked):
+    with pytest.raises(DrivingError, match="a worker process was killed 3 times .* again to continue"):
+        list(run_jobs(die, range(4), 2, forked=forked))
+
+
+def test_a_job_that_kills_its_workers_is_given_up_and_the_others_are_done():
+    found = list(run_jobs(die_over_three, range(8), 2, give_up=lambda number: f"not {number}"))
+    assert sorted(found, key=str) == [0, 1, 2, 4, 5, 6, 7, "not 3"]
+
+
+def test_each_kill_is_said(capfd):
+    list(run_jobs(die_over_three, range(3, 5), 2, give_up=lambda number: None))
+    assert capfd.readouterr().err.count("what it had in work is tried again") == 2
+
+
+def test_workers_that_never_begin_are_explained(monkeypatch):
+    monkeypatch.setattr("driving.executors._work", die)
+    with pytest.raises(DrivingError, match="worker processes are killed before they begin .* fewer --workers"):
+        list(run_jobs(square, range(4), 2, forked=True))
+
+
+class Growing:
+    """Jobs of which each result below three brings another one."""
+
+    def __init__(self):
+        self.waiting = [0]
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.waiting:
+            raise StopIteration
+        return self.waiting.pop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_result_may_bring_a_further_job(workers):
+    jobs, found = Growing(), []
+    for result in run_jobs(square, jobs, workers):
+        found.append(result)
+        jobs.waiting += [len(found)] if len(found) < 4 else []
+    assert found == [0, 1, 4, 9]
+
+
+def test_a_large_result_that_nobody_waits_for_does_not_hold_the_end_up():
+    results = run_jobs(make_large, range(4), 2)
+    assert len(next(results)) == 1 << 22
+    results.close()
+
+
+def make_unsendable(number):
+    return lambda: number
+
+
+def test_a_result_that_cannot_be_sent_is_no_killed_worker():
+    with pytest.raises(TypeError, match="make_unsendable.* cannot be sent to another process"):
+        list(run_jobs(make_unsendable, range(2), 2))
+
+
+def make_large(number):
+    return bytes(1 << 22)  # more than a pipe holds
+
+
+def test_the_traceback_of_a_worker_is_kept():
+    with pytest.raises(LedgerError) as caught:
+        list(run_jobs(fail_on_three, range(50), 2))
+    assert "in fail_on_three" in caught.value.__notes__[0]
 
 
 def test_there_is_at_least_one_core():
