@@ -151,12 +151,14 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
     with claim_output(
         options.output_dir, planned.plan, overwrite=overwrite, reads=reads, give_up=has_no_answer
     ) as output:
-        if output.is_complete and not options.rescore:
-            metrics = read_metrics(output.folder)
+        metrics = read_metrics(output.folder) if output.is_complete else {}
+        if output.is_complete and not options.rescore and is_scored_with(metrics, planned):
             if options.frame_baseline and "frame_motion" not in metrics:
                 raise DrivingError(f"{output.folder} was finished without --frame-baseline; add --rescore")
             metrics["gate"] = judge_gate(metrics, options.require_beat)
             return {**metrics, "message": f"already complete: {summarise_run(metrics, output.folder)}"}
+        if output.is_complete:
+            output.reopen()
         timing = output.manifest.get("summary", {}).get("timing", {})
         if not has_answers(output.folder):
             if options.rescore:
@@ -169,6 +171,16 @@ def run(options: EvaluateOptions, build_engine: EngineFactory | None = None) -> 
         metrics = finish_run(output, planned, options, timing)
         shutil.rmtree(output.folder / "parts", ignore_errors=True)
     return {**metrics, "message": summarise_run(metrics, options.output_dir)}
+
+
+def is_scored_with(metrics: dict[str, Any], planned: Run) -> bool:
+    """Whether a finished run's numbers are of the recorded motion as it is now; says so where they are not."""
+    then, now = metrics["data"].get("scored_with", {}), planned.scored_with
+    changed = [name for name in ("truth", "train_truth") if then.get(f"{name}_hash") != now[f"{name}_hash"]]
+    if changed:
+        path = now[changed[0]]
+        print(f"{path} is not what these answers were scored with: scored again, nothing is asked", flush=True)
+    return not changed
 
 
 def ask_all(planned: Run, options: EvaluateOptions, folder: Path, build_engine: EngineFactory) -> dict[str, Any]:

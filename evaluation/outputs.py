@@ -221,6 +221,7 @@ def describe_run(
         },
         "data": {
             "test_data": options.test_data.as_posix(),
+            "scored_with": planned.scored_with,
             "is_synthetic": synthetic,
             "splits": planned.table.group_counts(),
             "clips_frames_height_width": [list(clip) for clip in clips[:8]],

@@ -37,7 +37,8 @@ class Run:
         train_table: whose train rows give the mean answer.
         dataset: dataset.json.
         stamps: sentences that the report must carry.
-        plan: what the output folder's bytes depend on.
+        plan: what the answers depend on: with another plan the model must be asked again.
+        scored_with: the files of recorded motion, with their hashes: with others the answers are scored again.
         true_answers: the texts that the rows hold as answers.
     """
 
@@ -50,6 +51,7 @@ class Run:
     checkpoint: Checkpoint
     stamps: list[str]
     plan: dict[str, Any]
+    scored_with: dict[str, str]
     true_answers: list[str]
 
 
@@ -94,9 +96,11 @@ def plan_run(options: EvaluateOptions, device: str = "") -> Run:
     job = plan_job(options, records, truth, answer_format)
     if "wrong_clip" in parse_controls(options.controls, answer_format.track) and "wrong_clip" not in job.controls:
         stamps.append("all rows are of one clip: there is no wrong clip to show, and no interval over clips")
-    plan = _describe(options, checkpoint, table, train_table, job) | {"device": device}
+    plan = _describe(options, checkpoint, truth, job) | {"device": device}
+    scored_with = {"truth": table.path.as_posix(), "truth_hash": _hash(table.path)}
+    scored_with |= {"train_truth": train_table.path.as_posix(), "train_truth_hash": _hash(train_table.path)}
     answers = [str(record["conversations"][-1]["value"]) for record in records if is_record(record)]
-    return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, answers)
+    return Run(job, truth, table, train_table, answer_format, dataset, checkpoint, stamps, plan, scored_with, answers)
 
 
 def is_record(record: dict[str, Any]) -> bool:
@@ -251,9 +255,8 @@ def is_synthetic(dataset: dict[str, Any], truth: Truth) -> bool:
     return any("synthetic" in name.lower() for name in named)
 
 
-def _describe(
-    options: EvaluateOptions, checkpoint: Checkpoint, table: TruthTable, train_table: TruthTable, job: Job
-) -> dict[str, Any]:
+def _describe(options: EvaluateOptions, checkpoint: Checkpoint, truth: Truth, job: Job) -> dict[str, Any]:
+    """The recorded numbers are not in it, no question depends on them; which rows have any decides on the controls."""
     dataset_path = options.test_data.parent / DATASET_NAME
     return {
         "tool": "evaluate",
@@ -262,8 +265,7 @@ def _describe(
         "model_fingerprint": checkpoint.fingerprint,
         "base_model": checkpoint.base,
         "test_data": _hash(options.test_data),
-        "truth": _hash(table.path),
-        "train_truth": _hash(train_table.path),
+        "labelled_rows": hashlib.sha256("\n".join(truth.ids).encode()).hexdigest()[:16],
         "dataset": _hash(dataset_path) if dataset_path.exists() else "none",
         "max_samples": options.max_samples,
         "batch_size": options.batch_size,

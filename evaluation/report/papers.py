@@ -40,6 +40,7 @@ def _describe_data(metrics: Metrics) -> dict[str, object]:
         else "recorded (nothing says that it was drawn)",
         "sources": _count(dataset.get("sources")),
         "recordings": f"{dataset['num_recordings']:,}" if isinstance(dataset.get("num_recordings"), int) else "",
+        "recorded motion": _describe_truth(data["scored_with"]),
         "split by": _describe_rule(dataset.get("split_rule")),
         "recorded clip": _describe_clip(dataset),
         "clip as the model saw it": clips or "unknown",
@@ -53,6 +54,13 @@ def _count(sources: Any) -> str:
     if isinstance(sources, dict):
         return ", ".join(f"{name} ({count:,} rows)" for name, count in sources.items())
     return ""
+
+
+def _describe_truth(scored_with: dict[str, str]) -> str:
+    said = f"{scored_with['truth']} ({scored_with['truth_hash']})"
+    if scored_with["train_truth_hash"] == scored_with["truth_hash"]:
+        return said
+    return f"{said}; training mean of {scored_with['train_truth']} ({scored_with['train_truth_hash']})"
 
 
 def _describe_rule(rule: Any) -> str:
