@@ -125,6 +125,8 @@ class QwenEngine:
     def _generate(self, samples: Sequence[Any], max_new_tokens: int, steer: Any = None) -> list[Generated]:
         import torch
 
+        longest = max(len(sample["input_ids"]) for sample in samples)
+        check_room(longest, max_new_tokens, self.model.config.get_text_config().max_position_embeddings)
         try:
             with torch.inference_mode():
                 return generate_answers(
@@ -168,6 +170,22 @@ def describe_device(name: str) -> str:
 
     device = choose_device(name)
     return f"{device.split(':')[0]} {str(inference_dtype(device)).removeprefix('torch.')}"
+
+
+def check_room(prompt_tokens: int, max_new_tokens: int, context_tokens: int) -> None:
+    """Refuse to ask for more than the model's positions reach: it would go on for hours, and into what it never saw.
+
+    Raises:
+        DrivingError: The prompt and the longest answer together are longer than the context.
+    """
+    if prompt_tokens + max_new_tokens <= context_tokens:
+        return
+    room = context_tokens - prompt_tokens
+    advice = f"pass a --max-new-tokens of at most {room:,}" if room > 0 else "ask about fewer or smaller frames"
+    raise DrivingError(
+        f"a prompt of {prompt_tokens:,} tokens and an answer of up to {max_new_tokens:,} do not fit into the model's "
+        f"context of {context_tokens:,} tokens; {advice}"
+    )
 
 
 def load_engine(

@@ -269,3 +269,27 @@ def test_every_family_answers_in_every_way_also_behind_an_adapter(model_type, dr
     for answer in engine.generate_constrained(samples):
         assert parse_answer(answer.text, drawn_dataset.answer_format).parsing == "strict"
     assert [answer.is_cut for answer in engine.draw(samples, ["a", "b", "c"], Sampling(1), 0)] == [True] * 3
+
+
+@pytest.mark.needs_torch
+def test_an_answer_limit_beyond_the_context_is_refused_with_the_numbers(engine, drawn_dataset):
+    samples = build_samples(engine, drawn_dataset)[:2]
+    longest = max(len(sample["input_ids"]) for sample in samples)
+    engine.max_new_tokens = 32_768 - longest + 1  # the tiny model's positions, one too few
+    with pytest.raises(
+        DrivingError, match=f"context of 32,768 tokens; pass a --max-new-tokens of at most {32_768 - longest:,}"
+    ):
+        engine.generate(samples)
+
+
+def test_what_fits_into_the_context_exactly_is_asked():
+    from evaluation.asking.engine import check_room
+
+    check_room(1_000, 24, 1_024)
+
+
+def test_a_prompt_that_fills_the_context_alone_has_other_advice():
+    from evaluation.asking.engine import check_room
+
+    with pytest.raises(DrivingError, match="1,024 tokens and an answer of up to 5 .* ask about fewer or smaller fram"):
+        check_room(1_024, 5, 1_024)
