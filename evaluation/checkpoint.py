@@ -15,6 +15,7 @@ PREPROCESSING_NAME = "preprocessing.json"
 LOG_NAME = "training_log.jsonl"
 PLAN_NAME = "train_plan.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+NOT_LOCAL = "not local"
 _EDGE_BYTES = 1 << 20
 _TAKE_AGAIN = "take the file from the training run again"
 
@@ -41,6 +42,11 @@ class Checkpoint:
     log: list[dict[str, Any]] = field(default_factory=list)
     plan: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder here; else a hub name, which has no papers."""
+        return self.fingerprint != NOT_LOCAL
+
 
 def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
     """Read a checkpoint's papers; the log and plan of a checkpoint-N folder stand in the run folder above it.
@@ -58,7 +64,7 @@ def read_checkpoint(model: str, base_model: str = "") -> Checkpoint:
         is_path = folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) > 2
         if is_path or (len(folder.parts) == 2 and folder.parent.is_dir()):
             raise DrivingError(f"the model folder {model} does not exist; give a model folder or a hub name")
-        return Checkpoint(model, "not local", None, None)
+        return Checkpoint(model, NOT_LOCAL, None, None)
     groups = _read_json(folder / GROUPS_NAME)
     if isinstance(groups, dict):
         groups = groups.get("groups")

@@ -116,8 +116,12 @@ def check_papers(checkpoint: Checkpoint, *, force: bool) -> None:
     """Refuse a trained model that does not say which frames it was taught with; one as it comes has no such paper.
 
     Raises:
-        DrivingError: There is no preprocessing.json and `force` is off.
+        DrivingError: There is no preprocessing.json and `force` is off, or the model is neither here nor to be had.
     """
+    if not checkpoint.is_local:
+        from qwenvl.train.hub import check_findable
+
+        check_findable(checkpoint.name)
     is_trained = checkpoint.base or checkpoint.groups is not None
     if is_trained and checkpoint.preprocessing is None and not force:
         what = "an adapter" if checkpoint.base else "a trained model"

@@ -45,3 +45,10 @@ def test_a_merged_model_that_lost_its_preprocessing_is_refused_as_an_adapter_is(
 def test_a_model_as_it_comes_from_the_hub_has_no_such_paper(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     check_papers(read_checkpoint(str(tmp_path)), force=False)
+
+
+def test_a_hub_name_that_cannot_be_had_is_named_before_anything_is_loaded(monkeypatch):
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DrivingError, match="maker/none is no folder here and not in the cache of Hugging Face"):
+        check_papers(read_checkpoint("maker/none"), force=False)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from driving.errors import DrivingError  # noqa: E402
+from qwenvl.train import base_model  # noqa: E402
 from qwenvl.train.base_model import BaseModel, complete_base, find_commit, resolve_base  # noqa: E402
 from qwenvl.train.checkpoints import check_newest_base, find_asked, mark_complete  # noqa: E402
 from qwenvl.train.inference import load_for_inference  # noqa: E402
@@ -131,7 +132,13 @@ def test_a_hub_model_is_loaded_at_its_commit(hub_cache):
     assert moved.detach().mean().item() == pytest.approx(1e-3)
 
 
-def test_a_hub_name_that_nobody_knows_is_one_line(hub_cache):
+def test_a_hub_name_that_cannot_be_had_here_is_one_line(hub_cache):
+    with pytest.raises(DrivingError, match=r"maker/none is no folder here and not in .* \(HF_HUB_OFFLINE is set\)"):
+        resolve_base("maker/none", cache_dir=str(hub_cache))
+
+
+def test_a_hub_name_that_nobody_knows_is_one_line(hub_cache, monkeypatch):
+    monkeypatch.setattr(base_model, "check_findable", lambda *_: None)  # the hub answers
     with pytest.raises(DrivingError, match="maker/none is no folder here, and the hub does not give it: "):
         resolve_base("maker/none", cache_dir=str(hub_cache))
 

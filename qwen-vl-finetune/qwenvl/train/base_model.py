@@ -19,6 +19,7 @@ from pathlib import Path
 
 from driving.errors import DrivingError
 from driving.ledger import write_json
+from qwenvl.train.hub import check_findable
 
 BASE_NAME = "base.json"
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
@@ -110,6 +111,7 @@ def complete_base(base: BaseModel, cache_dir: str | None = None) -> BaseModel:
 def _find_config(name: str, commit: str, cache_dir: str | None) -> Path:
     from transformers.utils import cached_file
 
+    check_findable(name, commit, cache_dir)
     try:
         return Path(cached_file(name, "config.json", revision=commit or "main", cache_dir=cache_dir))
     except OSError as error:

@@ -16,6 +16,7 @@ from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.data.preview import find_prompt_change
 from qwenvl.train.base_model import BaseModel, check_base, resolve_base
+from qwenvl.train.hub import check_findable
 from qwenvl.train.loading import first_line, load_model, load_processor, weights_dtype
 from qwenvl.train.quantised import cast_unquantised
 from qwenvl.train.quiet import drop_harmless_messages
@@ -62,6 +63,7 @@ def load_for_inference(
         base = find_base(folder, base_model, other_base)
         model = load_adapter(_load_base(base, attention, device), folder)
     else:
+        check_findable(str(path))
         model = load_model(path, attention=attention, dtype=inference_dtype(device))
     speed_up_vision(model)
     model.to(device).eval()
@@ -86,6 +88,7 @@ def find_base(folder: Path, base_model: str | None, other_base: bool) -> BaseMod
     path = base_model or _read_base(folder / "adapter_config.json")
     then = BaseModel.read(folder)
     if then is None:
+        check_findable(path)
         return BaseModel(path, "")
     now = resolve_base(path, then.commit if path == then.path else "")
     if not other_base:
