@@ -20,8 +20,10 @@ from driving.errors import DrivingError
 from evaluation.scoring.train_labels import MAX_FIT_ROWS, TrainLabels, TrainMotion
 
 TRUTH_NAME = "truth.parquet"
+_TIME_TOLERANCE_S = 1e-3
 _NEEDED = ("id", "group", "split", "targets", "observed", "future_pose")
 _SHOWN = ("split", "source", "country", "hour", "platform", "weather", "clip_uuid", "start_second", "camera")
+_TIMES = "target_times_s"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class TruthTable:
         table = known.take(pa.array([place[row_id] for row_id in ids if row_id in place], pa.int64()))
         self._check_groups(table)
         targets = _even_rows(table["targets"], 2, f"targets in {self.path}")
+        self._check_times(table)
         observed = None
         if table["observed"].null_count == 0:
             observed = _even_rows(table["observed"], 2, f"observed in {self.path}")
@@ -124,6 +127,18 @@ class TruthTable:
                     "convert_to_training_format.py again"
                 )
 
+    def _check_times(self, table: Any) -> None:
+        """Labels of another duration would be scored as if they came faster or slower."""
+        if _TIMES not in self.columns:
+            return
+        for name, times in zip(table["id"].to_pylist(), table[_TIMES].to_pylist(), strict=True):
+            lasts_s = _last_for_s(times)
+            if lasts_s is not None and abs(lasts_s - self.duration_s) > _TIME_TOLERANCE_S:
+                raise DrivingError(
+                    f"{self.path}: the labels of {name} last {lasts_s:g} s ({_TIMES}), the answers {self.duration_s:g} "
+                    "s; give the truth.parquet and dataset.json that were written with the rows"
+                )
+
     def _read_known(self, ids: Sequence[str]) -> Any:
         """The labelled rows of these ids, with only as many poses as their labels need."""
         import pyarrow as pa
@@ -147,10 +162,13 @@ class TruthTable:
         """
         import pyarrow.compute as pc
 
-        for table in self._iter_groups("split", _is_train, ("split", "targets")):
-            lengths = pc.list_value_length(table["targets"].drop_null())
+        timed = (_TIMES,) if _TIMES in self.columns else ()
+        for table in self._iter_groups("split", _is_train, ("id", "split", "targets", *timed)):
+            table = table.filter(pc.is_valid(table["targets"]))
+            lengths = pc.list_value_length(table["targets"])
             if not len(lengths):
                 continue
+            self._check_times(table.slice(0, 1))
             if lengths[0].as_py() != num_samples:
                 raise DrivingError(
                     f"the training rows of {self.path} have {lengths[0]} samples, the rows to score {num_samples}: "
@@ -268,7 +286,9 @@ def read_truth(path: Path, duration_s: float) -> TruthTable:
             raise DrivingError(
                 f"{path}: {name} is of the type {kind}, not {what}; run convert_to_training_format.py again"
             )
-    return TruthTable(path, tuple(name for name in dict.fromkeys((*_NEEDED, *_SHOWN)) if name in names), duration_s)
+    return TruthTable(
+        path, tuple(name for name in dict.fromkeys((*_NEEDED, _TIMES, *_SHOWN)) if name in names), duration_s
+    )
 
 
 def _is_text(kind: Any) -> bool:
@@ -287,6 +307,11 @@ def _is_nested(kind: Any) -> bool:
             return False
         kind = kind.value_type
     return types.is_floating(kind) or types.is_integer(kind)
+
+
+def _last_for_s(times_s: Sequence[float] | None) -> float | None:
+    """How long labels last whose instants are the middles of equal intervals; None where they do not say."""
+    return 2 * len(times_s) * times_s[0] if times_s else None
 
 
 def _is_train(splits: Any) -> Any:

@@ -203,3 +203,25 @@ def test_a_row_without_a_group_is_refused_by_its_name_and_not_put_into_a_clip_ca
 def test_a_row_without_a_group_that_nobody_asks_about_does_not_matter(tmp_path):
     table = read_truth(write(tmp_path / "truth.parquet", group=[None, "g", "h"]), 1.0)
     assert table.rows(["b", "c"]).groups.tolist() == ["g", "h"]
+
+
+def times(duration_s):
+    return [duration_s / 4, 3 * duration_s / 4]  # middles of two intervals
+
+
+def test_labels_of_another_duration_are_refused_though_as_many(tmp_path):
+    path = write(tmp_path / "truth.parquet", target_times_s=[times(1.0), times(2.0), times(2.0)])
+    with pytest.raises(DrivingError, match="the labels of b last 2 s .*, the answers 1 s; give the truth.parquet"):
+        read_truth(path, 1.0).rows(["b"])
+    assert read_truth(path, 2.0).rows(["b"]).interval_s == 1.0
+
+
+def test_training_labels_of_another_duration_are_refused(tmp_path):
+    path = write(tmp_path / "truth.parquet", target_times_s=[times(2.0), times(1.0), times(1.0)])
+    with pytest.raises(DrivingError, match="the labels of a last 2 s .*, the answers 1 s"):
+        read_truth(path, 1.0).check_train_rows(2)
+
+
+def test_truth_that_does_not_say_its_times_is_taken_at_the_answers_own(tmp_path):
+    path = write(tmp_path / "truth.parquet", target_times_s=pa.array([None, None, None], pa.list_(pa.float64())))
+    assert read_truth(path, 2.0).rows(["b"]).interval_s == 1.0
