@@ -187,9 +187,11 @@ def check_output(options: PredictOptions) -> Path:
     """Where the predictions go; raises where the output would spoil something.
 
     Raises:
-        DrivingError: OUT is no .mp4, is the video itself, or is a file that this tool did not write.
+        DrivingError: OUT is a folder or no .mp4, is the video itself, or is a file that this tool did not write.
     """
     out, video = options.out, options.video
+    if out.is_dir():
+        raise DrivingError(f"--out {out} is a folder; name the video in it, like {out / 'overlay.mp4'}")
     lines_path = out.with_name(f"{out.stem}.predictions.jsonl")
     if out.suffix.lower() != ".mp4":
         raise DrivingError(f"--out {out} is no .mp4: overlays are written as mp4; name it {out.stem}.mp4")
