@@ -60,7 +60,7 @@ class PredictOptions:
         "auto", unit="tokens", parse=parse_auto_tokens, help="longest answer; auto: what the answer format can need"
     )
     constrained: bool = option(
-        False, help="let it answer in the answer format only: every second has a path, also where it would have erred"
+        False, help="let it answer in the answer format only: every answer can be read, also where it would have erred"
     )
     device: str = option("auto", parse=parse_device, help="auto, cpu, cuda or cuda:N")
     force: bool = option(False, help="go on although prompt or base model are not those of training")
