@@ -15,7 +15,7 @@ from driving.options import option, parse_options
 
 AUTO = "auto"
 DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders, which loads the video library
-CUTS = ("resized", "copy", "index")
+CUTS = ("resized", "scaled", "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
 FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
 DEFAULT_FPS = 30.0
@@ -50,8 +50,8 @@ def parse_positive(text: str) -> float:
 class SegmentOptions:
     """Cut driving recordings into short clips, each paired with the motion of the second after it.
 
-    Reads physical_ai_data/, writes qwen_video_segments/: video_segments/*.mp4, then metadata/segments.parquet
-    (the index: paths, times, labels), and skipped.jsonl with what could not be used and why.
+    Reads physical_ai_data/, writes qwen_video_segments/: video_segments/*.mp4 (with --cut scaled videos/*.zip), then
+    metadata/segments.parquet (the index: paths, times, labels), and skipped.jsonl with what could not be used and why.
     Running twice is safe: finished recordings are kept, a half-written one is cut again.
     """
 
@@ -70,8 +70,10 @@ class SegmentOptions:
     cut: str = option(
         "resized",
         choices=CUTS,
-        help="resized: small files at the training frame size; copy: full resolution; index: no files, rows point into "
-        "the recordings. With copy and index pixels are not looked at: a damaged frame is found in training",
+        help="resized: small files at the training frame size; scaled: the same frames in one small video a recording, "
+        "packed into a zip archive for each chunk, for datasets of many thousands; copy: full resolution; index: no "
+        "files, rows point into the recordings. With copy and index pixels are not looked at: a damaged frame is found "
+        "in training",
     )
     source: str = option(AUTO, choices=SOURCE_NAMES, help="recording format; auto looks at the folder")
     camera: str = option("", help="which camera, where the format has several; default: its front camera")
@@ -79,7 +81,7 @@ class SegmentOptions:
         DEFAULT_SPLIT, help="physical_ai: which table of splits/ (without .parquet) tells train, val and test"
     )
     video_frame_pixels: int = option(
-        FRAME_PIXELS, unit="px", parse=parse_frame_pixels, help="area of a frame for --cut resized"
+        FRAME_PIXELS, unit="px", parse=parse_frame_pixels, help="area of a frame for --cut resized and scaled"
     )
     frame_tolerance: float = option(
         FRAME_TOLERANCE, parse=parse_positive,

@@ -2,7 +2,7 @@
 
     read ──▶ check the archive's sum ──▶ probe ──▶ plan ──▶ cut ──▶ part file, last
 
-A recording that cannot be used leaves a part file with one ledger line and no segment files.
+A recording that cannot be used leaves a part file with one ledger line and no video.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.chunk_videos import archive_path, member_name, waiting_path
+from data_prep.scaled_video import encode_scaled, plan_scaled
 from data_prep.segment_facts import is_told
 from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording, skip_segment
@@ -38,9 +40,10 @@ class CutJob:
 
     Attributes:
         fingerprint: of the recording's input files.
-        cut: "resized", "copy" or "index".
-        frame_pixels: area of a frame for "resized".
+        cut: "resized", "scaled", "copy" or "index".
+        frame_pixels: area of a frame for "resized" and "scaled".
         decoder: the library that decodes, see `video_io.decoders`.
+        chunk: the archive that the recording's "scaled" video will be packed into.
     """
 
     ref: RecordingRef
@@ -51,6 +54,7 @@ class CutJob:
     output_dir: Path
     num_threads: int = 1
     decoder: str = PYAV
+    chunk: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ def cut_recording(job: CutJob) -> CutCounts:
     except LedgerError:
         raise
     except DrivingError as error:
-        for segment in segments:
-            segment_path(job, segment).unlink(missing_ok=True)
+        for path in _list_files(job, segments):
+            path.unlink(missing_ok=True)
         rows, skips = [], [Skip(job.ref.recording_id, stage.name, str(error))]
     num_labelled = sum(row["has_labels"] for row in rows)
     num_told = sum(row["observed_facts"] is not None and is_told(row["observed_facts"]) for row in rows)
@@ -135,6 +139,13 @@ def segment_path(job: CutJob, segment: Segment) -> Path:
     return job.output_dir / VIDEO_FOLDER / f"{segment.id}.mp4"
 
 
+def _list_files(job: CutJob, segments: Sequence[Segment]) -> list[Path]:
+    """What a job may have written before its part."""
+    if job.cut == "scaled":
+        return [waiting_path(job.output_dir, job.ref.recording_id)]
+    return [segment_path(job, segment) for segment in segments]
+
+
 def _cut_readable(
     job: CutJob, recording: Recording, info: VideoInfo, segments: list[Segment]
 ) -> tuple[list[Segment], list[SegmentPlace], list[Skip]]:
@@ -151,13 +162,15 @@ def _cut_readable(
     for segment in segments:
         try:
             _check_readable(recording, info, segment)
-            places += _cut(job, recording, info, [segment])
+            places += _cut(job, recording, info, [segment]) if job.cut != "scaled" else []
             kept.append(segment)
         except VideoError as error:
             segment_path(job, segment).unlink(missing_ok=True)
             skips.append(skip_segment(segment.id, "cut", str(error), segment.start_s))
     if not kept:
         raise first_error
+    if job.cut == "scaled":  # the segments share one file
+        places = _cut(job, recording, info, kept)
     return kept, places, skips
 
 
@@ -173,6 +186,8 @@ def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[
     if job.cut == "index":
         times_us = find_container_times(recording, info)
         return [_point_into(recording, info, segment, times_us, job.rules) for segment in segments]
+    if job.cut == "scaled":
+        return _cut_scaled(job, recording, info, segments)
     files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
     if job.cut == "copy":
         height, width = info.height // 2 * 2, info.width // 2 * 2
@@ -184,6 +199,29 @@ def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[
             num_threads=job.num_threads, decoder=job.decoder,
         )  # fmt: skip
     return [SegmentPlace(file.path.as_posix(), height, width) for file in files]
+
+
+def _cut_scaled(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:
+    if not segments:
+        return []
+    height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
+    plan = plan_scaled(segments, find_frame_times(recording, info))
+    encode_scaled(
+        recording.video, info, plan, waiting_path(job.output_dir, job.ref.recording_id), fps=job.rules.fps,
+        size=(height, width), num_threads=job.num_threads, decoder=job.decoder,
+    )  # fmt: skip
+    return [
+        SegmentPlace(
+            path=archive_path(job.output_dir, job.chunk).as_posix(),
+            height=height,
+            width=width,
+            member=member_name(job.ref.recording_id),
+            start_s=plan.start_s(segment),
+            stop_s=plan.start_s(segment) + job.rules.duration_s,
+            frame_indices=plan.find(segment).tolist(),
+        )
+        for segment in segments
+    ]
 
 
 def find_container_times(recording: Recording, info: VideoInfo) -> np.ndarray:

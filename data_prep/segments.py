@@ -19,6 +19,7 @@ from data_prep.chunk_run import ChunkWork, drop_stale, give_up, list_uncut, work
 from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
 from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import hash_code, read_origin
+from data_prep.scaled_video import describe_encoding
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
 from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
@@ -139,12 +140,14 @@ def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: floa
         "fps": fps,
         "duration": options.duration,
         "cut": options.cut,
-        "video_frame_pixels": options.video_frame_pixels if options.cut == "resized" else None,
+        "video_frame_pixels": options.video_frame_pixels if options.cut in ("resized", "scaled") else None,
         "frame_tolerance": options.frame_tolerance,
         "max_gap_s": options.max_gap_s,
         "curvature": options.curvature,
         "scaler": SCALER,
-        "encoder": {"resized": str(RESIZED), "copy": str(COPY), "index": None}[options.cut],
+        "encoder": {"resized": str(RESIZED), "scaled": describe_encoding(), "copy": str(COPY), "index": None}[
+            options.cut
+        ],
         # Named only where it is another than the first one, which folders made before there was a choice have not.
         **({} if options.decoder == DECODERS[0] or options.cut == "index" else {"decoder": options.decoder}),
     }

@@ -22,6 +22,7 @@ from video_io.scale import FrameScaler
 CRF = 18
 PRESET = "superfast"
 TIME_BASE = Fraction(1, 90_000)
+US = Fraction(1, 1_000_000)  # a time base in which recorded times are kept exactly
 
 
 class VideoEncoder:
@@ -31,6 +32,9 @@ class VideoEncoder:
         file: opened for writing in binary; the caller closes and renames it.
         size: (height, width) px; an odd side loses its last row or column, since yuv420p has none.
         fps: of the frames; with `pts` given for each frame, only a hint.
+        time_base: seconds per unit of the file's own times.
+        index_first: whether the index stands before the pictures, so that one look at the file's beginning finds any
+            frame; `file` must be open for reading, too.
     """
 
     def __init__(
@@ -43,16 +47,24 @@ class VideoEncoder:
         preset: str = PRESET,
         key_interval: int | None = None,
         options: dict[str, str] | None = None,
+        time_base: Fraction = TIME_BASE,
+        index_first: bool = False,
     ) -> None:
         self._fps = fps
+        self._time_base = time_base
         self._num_frames = 0
-        self._container = av.open(file, "w", format="mp4", options={"fflags": "+bitexact"})
+        container_options = {"fflags": "+bitexact"}
+        if index_first:
+            container_options["movflags"] = "+faststart"
+        if time_base != TIME_BASE:  # a late first frame is told in the movie's unit, FFmpeg's own is 1 ms
+            container_options["movie_timescale"] = str(time_base.denominator)
+        self._container = av.open(file, "w", format="mp4", options=container_options)
         rate = Fraction(fps).limit_denominator(100_000)
         stream = self._container.add_stream("libx264", rate=rate)
         stream.height, stream.width = size[0] // 2 * 2, size[1] // 2 * 2
         stream.pix_fmt = "yuv420p"
-        stream.time_base = TIME_BASE
-        stream.codec_context.time_base = TIME_BASE
+        stream.time_base = time_base
+        stream.codec_context.time_base = time_base
         stream.thread_count = 1
         stream.options = {**({} if crf is None else {"crf": str(crf)}), "preset": preset, **(options or {})}
         if key_interval is not None:
@@ -60,16 +72,16 @@ class VideoEncoder:
             stream.options = {**stream.options, "sc_threshold": "0", "keyint_min": str(key_interval)}
         self._stream = stream
 
-    def write(self, frame: av.VideoFrame, pts_us: int | None = None) -> None:
-        """Add one yuv420p frame, shown at `pts_us`, or at its turn of a constant rate."""
+    def write(self, frame: av.VideoFrame, pts_us: int | None = None, *, is_key: bool = False) -> None:
+        """Add one yuv420p frame, shown at `pts_us`, or at its turn of a constant rate; decoding can start at a key."""
         if self._num_frames == 0:
             context = self._stream.codec_context
             context.colorspace, context.color_range = frame.colorspace, frame.color_range
             context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
         seconds = Fraction(self._num_frames) / Fraction(self._fps) if pts_us is None else Fraction(pts_us, 1_000_000)
-        frame.pts = round(seconds / TIME_BASE)
-        frame.time_base = TIME_BASE
-        frame.pict_type = PictureType.NONE
+        frame.pts = round(seconds / self._time_base)
+        frame.time_base = self._time_base
+        frame.pict_type = PictureType.I if is_key else PictureType.NONE
         self._container.mux(self._stream.encode(frame))
         self._num_frames += 1
 
