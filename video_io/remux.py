@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import IO
 
 import av
@@ -26,22 +27,30 @@ def check_copyable(info: VideoInfo, start: int, num_frames: int) -> bool:
     return np.array_equal(held, np.arange(start, start + num_frames))
 
 
-def copy_range(address: VideoAddress, info: VideoInfo, start: int, num_frames: int, file: IO[bytes]) -> None:
+def copy_range(
+    address: VideoAddress, info: VideoInfo, start: int, num_frames: int, file: IO[bytes], *, fps: float | None = None
+) -> None:
     """Copy the packets of frames [start, start + num_frames) into an mp4 whose first frame is shown at 0 s.
 
     Args:
         file: opened for writing in binary, seekable; the caller closes and renames it.
+        fps: show frame i of the range at i / fps, not at its own time; for videos without B-frames.
 
     Raises:
         VideoError: The range cannot be copied (see `check_copyable`), or the packets are not there.
     """
     if not check_copyable(info, start, num_frames):
         raise VideoError(f"{address}: frames {start} to {start + num_frames} do not stand alone; encode them instead")
+    if fps is not None and np.any(np.diff(info.decode_order) < 0):
+        raise VideoError(f"{address} has B-frames and cannot be shown at an even rate by copying; encode it instead")
+    seconds = None if fps is None else 1 / Fraction(fps).limit_denominator(100_000)
     num_copied = 0
     with open_video(address) as (source, stream), av.open(
         file, "w", format="mp4", options={"fflags": "+bitexact"}
     ) as target:  # fmt: skip
         copy = target.add_stream_from_template(stream)
+        if fps is not None:
+            copy.time_base = stream.time_base
         if start > 0:
             source.seek(int(info.pts[start]), stream=stream, backward=True)
         first_pts, last_pts = int(info.pts[start]), int(info.pts[start + num_frames - 1])
@@ -50,6 +59,9 @@ def copy_range(address: VideoAddress, info: VideoInfo, start: int, num_frames: i
                 continue
             packet.pts -= first_pts
             packet.dts -= first_pts
+            if seconds is not None:
+                packet.pts = packet.dts = round(num_copied * seconds / stream.time_base)
+                packet.duration = round((num_copied + 1) * seconds / stream.time_base) - packet.pts
             packet.stream = copy
             target.mux_one(packet)
             num_copied += 1

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.export.media import Media
-from data_prep.export.rows import Record, Rows, read_video
+from data_prep.export.rows import Record, Rows
+from data_prep.training_format import INDEX_KEYS
 from driving.ledger import dump_json, write_atomically
 from driving.records import conversations_from_messages, messages_from_record
 
@@ -46,7 +47,8 @@ class ExportFormat:
 def iter_placed(job: ExportJob, split: str) -> Iterator[tuple[Record, str]]:
     """The records of a split, each with its video's path as the export shall name it."""
     for record in job.rows.iter_records(split):
-        yield record, job.media.place(read_video(record), split, record["id"])
+        plain = {name: value for name, value in record.items() if name not in INDEX_KEYS}
+        yield plain, job.media.place(record, split)
         job.on_rows(1)
 
 

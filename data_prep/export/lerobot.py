@@ -12,6 +12,7 @@ the same offset. The conversations are not in it: LeRobot's policies read number
 from __future__ import annotations
 
 import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from data_prep.export.lerobot_tables import (
     format_info,
     read_layout,
 )  # fmt: skip
-from data_prep.export.rows import Record, iter_samples, read_video
+from data_prep.export.rows import Record, iter_samples
 from data_prep.export.running_statistics import RunningStatistics, describe_steps
 from data_prep.export.shards import count_shards, iter_shards
 from driving.ledger import write_atomically, write_json
@@ -44,14 +45,15 @@ def write(job: ExportJob) -> list[str]:
     every = max(1, num_episodes // NUM_PICTURES)
     for number, shard in iter_shards(samples, job.shard_rows):
         first = number * job.shard_rows
-        videos = [job.media.find(read_video(record)) for record, _ in shard]
         for _, truth in shard:
             state.add(truth["observed"])
             action.add(truth["targets"])
-        for index, video in enumerate(videos, first):
-            if index % every == 0:
-                pictures.add(_read_first_frame(video) / 255)
-        _write_shard(job, layout, number, first, shard, videos)
+        with tempfile.TemporaryDirectory() as scratch:
+            videos = [job.media.find(record, Path(scratch)) for record, _ in shard]
+            for index, video in enumerate(videos, first):
+                if index % every == 0:
+                    pictures.add(_read_first_frame(video) / 255)
+            _write_shard(job, layout, number, first, shard, videos)
         job.on_rows(len(shard))
     _write_tasks(job.output_dir / "meta/tasks.parquet")
     statistics = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.export.rows import Record, Rows
+from data_prep.export.rows import Record, Rows, read_cut
 from driving.errors import DrivingError
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def read_layout(rows: Rows) -> Layout:
             several frame sizes.
     """
     facts = rows.facts
-    cut = facts.get("provenance", {}).get("segments_plan", {}).get("cut")
-    if cut != "resized":
+    cut = read_cut(facts)
+    if cut not in ("resized", "scaled"):
         raise DrivingError(
             f"the segments of {rows.folder} were cut with --cut {cut or '(not known)'}; LeRobot takes frames at "
-            "index / fps only, as --cut resized writes them"
+            "index / fps only, as --cut resized or scaled gives them"
         )
     if facts["fps"] != int(facts["fps"]):
         raise DrivingError(f"LeRobot knows whole frames a second, {rows.folder} has {facts['fps']:g}; cut with --fps")

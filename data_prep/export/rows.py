@@ -36,7 +36,7 @@ class Rows(Protocol):
     splits: dict[str, int]
 
     def iter_records(self, split: str) -> Iterator[Record]:
-        """{"id", "group", "video", "conversations"} of every row."""
+        """{"id", "group", "video", "conversations"} of every row, with INDEX_KEYS where its video is part of a file."""
         ...
 
     def iter_truth(self, split: str) -> Iterator[Record]:
@@ -58,7 +58,7 @@ def open_rows(folder: Path) -> Rows:
     check_whole(folder, "make it again with the tool that made it")
     facts = json.loads((folder / DATASET_NAME).read_text(encoding="utf-8"))
     splits = read_manifest(folder)["summary"]["splits"]
-    if any(folder.glob("*.index.json")):
+    if any(folder.glob("*.index.json")) and read_cut(facts) != "scaled":
         raise _explain_index(folder)
     if (folder / ARROW_NAME).is_file():
         return ArrowRows(folder, facts, splits)
@@ -88,7 +88,7 @@ class TrainingRows:
     splits: dict[str, int]
 
     def iter_records(self, split: str) -> Iterator[Record]:
-        path = self.folder / f"{split}.json"
+        path = self.folder / f"{split}{'.index' if read_cut(self.facts) == 'scaled' else ''}.json"
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 text = line.strip().removesuffix(",")
@@ -120,7 +120,7 @@ class ArrowRows:
     def iter_records(self, split: str) -> Iterator[Record]:
         for row in self._iter_rows(split, ("segment_uuid", "group", "messages", *INDEX_KEYS)):
             record = format_record(row, keep_system=True)
-            if not record.keys().isdisjoint(INDEX_KEYS):
+            if is_within(record) and read_cut(self.facts) != "scaled":
                 raise _explain_index(self.folder)
             yield record
 
@@ -142,8 +142,18 @@ class ArrowRows:
 def _explain_index(folder: Path) -> DrivingError:
     return DrivingError(
         f"the rows of {folder} point into recordings (--cut index), which other tools cannot read; "
-        "cut the segments with --cut resized"
+        "cut the segments with --cut resized or scaled"
     )
+
+
+def read_cut(facts: dict[str, Any]) -> str:
+    """How the segments were cut ("resized", ...), as dataset.json says; "" where it does not."""
+    return facts.get("provenance", {}).get("segments_plan", {}).get("cut") or ""
+
+
+def is_within(record: Record) -> bool:
+    """Whether a record's video is part of its file, told by keys that other tools do not know."""
+    return not record.keys().isdisjoint(INDEX_KEYS)
 
 
 def read_video(record: Record) -> str:

@@ -15,10 +15,11 @@ from data_prep.balance import BALANCE_NAME
 from data_prep.data_card import CARD_NAME, write_card
 from data_prep.export import lerobot, llamafactory, swift, trl, upstream, webdataset
 from data_prep.export.job import ExportFormat, ExportJob
-from data_prep.export.media import FOLDER, KEEP, MEDIA, Media
-from data_prep.export.rows import Rows, open_rows
+from data_prep.export.media import COPY, FOLDER, KEEP, MEDIA, Media
+from data_prep.export.rows import Rows, open_rows, read_cut
 from data_prep.licences import check_may_be_passed_on, read_licences
 from data_prep.training_format import DATASET_NAME
+from driving.errors import DrivingError
 from driving.ledger import MANIFEST_NAME, claim_output, read_manifest, write_json
 from driving.lineage import write_commands
 from driving.option_values import whole_number
@@ -80,6 +81,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
         DrivingError: There is no finished dataset, or the format has no room for it; see claim_output.
     """
     rows = open_rows(options.dataset_dir)
+    check_media(options, rows)
     licence = read_licences(rows.facts)
     forced = check_may_be_passed_on(licence, str(options.dataset_dir), force=options.force_licence)
     plan = plan_output(options, forced)
@@ -94,6 +96,15 @@ def run(options: ExportOptions) -> dict[str, Any]:
         output.finish(summary, names)
     last = f"{_format_counts(summary)} written to {options.output_dir} as {options.format}"
     return {**summary, "lines": [*list_warnings(options), last]}
+
+
+def check_media(options: ExportOptions, rows: Rows) -> None:
+    """Raise where rows would name archives, of which other tools cannot read one second."""
+    if read_cut(rows.facts) == "scaled" and options.format not in PACKED and options.media != COPY:
+        raise DrivingError(
+            f"the videos of {options.dataset_dir} are parts of recordings in archives (--cut scaled), which a row of "
+            f"{options.format} cannot name; pass --media copy to have each clip cut out beside the export"
+        )
 
 
 def plan_output(options: ExportOptions, forced: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +134,7 @@ def write_export(options: ExportOptions, rows: Rows, plan: dict[str, Any]) -> li
 
     folder, chosen = options.output_dir, FORMATS[options.format]
     with tqdm(total=sum(rows.splits.values()), unit=" rows", desc=f"export {options.format}", disable=None) as progress:
-        media = Media(options.dataset_dir, folder, options.media)
+        media = Media(options.dataset_dir, folder, options.media, rows.facts["fps"])
         names = chosen.write(ExportJob(rows, media, folder, options.shard_rows, progress.update))
     write_json(folder / DATASET_NAME, rows.facts)
     plans = {

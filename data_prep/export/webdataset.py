@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 from pathlib import Path
 
 from data_prep.export.job import ExportFormat, ExportJob
-from data_prep.export.rows import Record, iter_samples, read_video
+from data_prep.export.rows import Record, iter_samples
 from data_prep.export.shards import count_shards, iter_shards
 from data_prep.training_format import TRUTH_COLUMNS
 from driving.ledger import dump_json, write_atomically
@@ -46,15 +47,21 @@ def format_key(number: int, sample_id: str) -> str:
 
 
 def _write_shard(job: ExportJob, path: Path, first: int, shard: list[tuple[Record, Record]]) -> None:
-    with write_atomically(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        write_atomically(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
         for number, (record, truth) in enumerate(shard, first):
-            video = job.media.find(read_video(record))
+            video = job.media.find(record, Path(scratch))
             key = format_key(number, record["id"])
             known = {name: truth[name] for name in ("split", *TRUTH_COLUMNS) if truth.get(name) is not None}
             told = ("id", "group", "conversations", WEIGHT_KEY)
             facts = {name: record[name] for name in told if name in record} | known
             with video.open("rb") as data:
                 _add(tar, f"{key}{video.suffix.lower()}", data, video.stat().st_size)
+            if video.parent == Path(scratch):
+                video.unlink()
             text = dump_json(facts).encode()
             _add(tar, f"{key}.json", io.BytesIO(text), len(text))
 
