@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from data_prep.chunk_videos import drop_videos, is_packed, unpack_videos, waiting_path
 from data_prep.chunks import (
     CHUNK_FOLDER,
     FinishJob,
@@ -18,6 +19,7 @@ from data_prep.chunks import (
     reopen_chunk,
     rows_path,
 )
+from data_prep.segment_options import SCALED
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
 from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob, cut_recording, give_up_recording
 from driving.errors import DrivingError
@@ -101,6 +103,8 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str
     num_files = _count_files(output_dir) if cut in WITH_FILES else None
 
     def is_whole(recording_id: str, num_rows: int) -> bool:
+        if cut == SCALED:
+            return not num_rows or waiting_path(output_dir, recording_id).exists()
         return num_files is None or num_files[recording_id] == num_rows
 
     asked = {job.name: job for job in jobs}
@@ -117,15 +121,22 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str
         kept = [
             recording.id for recording in facts.recordings
             if not recording.is_failed and wanted.get(recording.id) == recording.fingerprint
-            and is_whole(recording.id, recording.num_rows)
+            and (cut == SCALED or is_whole(recording.id, recording.num_rows))
         ]  # fmt: skip
-        if facts.chunk in asked and kept == [recording_id for recording_id, _ in asked[facts.chunk].recordings]:
+        with_rows = {recording.id for recording in facts.recordings if recording.num_rows}
+        is_as_asked = facts.chunk in asked and kept == [one for one, _ in asked[facts.chunk].recordings]
+        if is_as_asked and (cut != SCALED or is_packed(output_dir, facts.chunk, with_rows)):
             finished.add(facts.chunk)
             whole |= set(kept)
-        else:
-            reopen_chunk(output_dir, facts, set(kept))
+            continue
+        if cut == SCALED:
+            unpacked = unpack_videos(output_dir, facts.chunk, with_rows & set(kept))
+            kept = [one for one in kept if one in unpacked or one not in with_rows]
+        reopen_chunk(output_dir, facts, set(kept))
     unfinished = dict(recording for job in jobs if job.name not in finished for recording in job.recordings)
-    whole |= _drop_parts(output_dir, unfinished, is_whole)
+    in_work = _drop_parts(output_dir, unfinished, is_whole)
+    whole |= in_work
+    drop_videos(output_dir, asked.keys(), in_work)
     for path in (output_dir / VIDEO_FOLDER).glob("*_seg_*.mp4"):
         if _recording_of(path) not in whole:
             path.unlink()

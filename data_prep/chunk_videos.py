@@ -13,9 +13,13 @@ import shutil
 import zipfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from driving.ledger import write_atomically
 from driving.zip_errors import ZIP_ERRORS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VIDEOS_FOLDER = "videos"
 WAITING_FOLDER = Path(VIDEOS_FOLDER) / "waiting"
@@ -56,10 +60,29 @@ def pack_videos(output_dir: Path, chunk: str, recording_ids: Iterable[str]) -> N
                 shutil.copyfileobj(source, target, BLOCK_BYTES)
 
 
+def point_into_archive(table: pa.Table, output_dir: Path, chunk: str) -> pa.Table:
+    """Rows of a recording whose video is a member of the chunk's archive."""
+    import pyarrow as pa
+
+    place = table.schema.get_field_index("video_path")
+    paths = pa.array([archive_path(output_dir, chunk).as_posix()] * table.num_rows, pa.string())
+    return table.set_column(place, table.schema.field(place), paths)
+
+
 def remove_waiting(output_dir: Path, recording_ids: Iterable[str]) -> None:
     """The waiting videos have served once their chunk is done."""
     for recording_id in recording_ids:
         waiting_path(output_dir, recording_id).unlink(missing_ok=True)
+
+
+def drop_videos(output_dir: Path, chunks: Collection[str], waiting: Collection[str]) -> None:
+    """Remove archives of other chunks than these, and waiting videos of other recordings."""
+    for path in (output_dir / VIDEOS_FOLDER).glob("*.zip"):
+        if path.stem not in chunks:
+            path.unlink()
+    for path in (output_dir / WAITING_FOLDER).glob("*.mp4"):
+        if path.stem not in waiting:
+            path.unlink()
 
 
 def is_packed(output_dir: Path, chunk: str, recording_ids: Collection[str]) -> bool:

@@ -3,6 +3,7 @@
 plan_chunks ──▶ Chunk ──its recordings are cut──▶ metadata/recordings/<id>.parquet, one each
                                                         │ finish_chunk, when all are there
 metadata/chunks/<chunk>.parquet  rows, one row group a recording that gave any, in the chunk's order
+videos/<chunk>.zip               with --cut scaled, the videos of its recordings, written first
 metadata/chunks/<chunk>.json     ChunkFacts, written last: its presence says that the chunk is done
                                                         │ reopen_chunk, where some of it may not be built on
 metadata/recordings/<id>.parquet ◀──────────────────────┘
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.chunk_videos import pack_videos, point_into_archive, remove_waiting
 from data_prep.motion_table import MotionTable
 from data_prep.segment_rows import Part, part_path, read_part_facts, read_part_table, row_schema, write_part
 from driving.errors import LedgerError
@@ -51,6 +53,7 @@ class FinishJob:
     Attributes:
         recordings: (id, fingerprint) of each, in the listing's order.
         code, config: hashes of what made it.
+        has_archive: its recordings have videos to be packed, see `data_prep.chunk_videos`.
     """
 
     name: str
@@ -58,6 +61,7 @@ class FinishJob:
     output_dir: Path
     code: str
     config: str
+    has_archive: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def finish_chunk(job: FinishJob) -> str:
     write_json(facts_path(job.output_dir, job.name), asdict(facts), indent=None)
     for recording_id, _ in job.recordings:
         part_path(job.output_dir, recording_id).unlink(missing_ok=True)
+    if job.has_archive:
+        remove_waiting(job.output_dir, (recording_id for recording_id, _ in job.recordings))
     return job.name
 
 
@@ -141,6 +147,9 @@ def _write_rows(job: FinishJob) -> ChunkFacts:
 
     motion, groups = MotionTable(), []
     recordings: list[RecordingFacts] = []
+    if job.has_archive:
+        with_rows = [one for one, _ in job.recordings if pq.read_metadata(part_path(job.output_dir, one)).num_rows]
+        pack_videos(job.output_dir, job.name, with_rows)
     with (
         write_atomically(rows_path(job.output_dir, job.name)) as file,
         pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
@@ -149,6 +158,7 @@ def _write_rows(job: FinishJob) -> ChunkFacts:
             path = part_path(job.output_dir, recording_id)
             part, table = read_part_facts(path), read_part_table(path)
             if table.num_rows:
+                table = point_into_archive(table, job.output_dir, job.name) if job.has_archive else table
                 writer.write_table(table)
                 motion.add(table)
                 group = table["group"][0].as_py()

@@ -29,12 +29,12 @@ from video_io.encode import US
 # takes 1.2 to 1.3 times the bytes of one every 30 and saves nothing; one every 60 takes 0.97 times the bytes, and a
 # second that begins between two of them 1.25 times the processor time (docs/LOG.md).
 KEY_INTERVAL = 30
-SCALED = RESIZED
+ENCODING = RESIZED
 
 
 def describe_encoding() -> str:
     """What decides the bytes beside the pictures, for the plan of a run."""
-    return f"{SCALED} keys at segments and every {KEY_INTERVAL}"
+    return f"{ENCODING} keys at segments and every {KEY_INTERVAL}"
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def encode_scaled(
     )
     with write_atomically(path, "w+b") as file:
         encoder = VideoEncoder(
-            file, size, fps, crf=SCALED.crf, preset=SCALED.preset, key_interval=KEY_INTERVAL,
-            options={"x264-params": SCALED.options, "forced-idr": "1"}, time_base=US, index_first=True,
+            file, size, fps, crf=ENCODING.crf, preset=ENCODING.preset, key_interval=KEY_INTERVAL,
+            options={"x264-params": ENCODING.options, "forced-idr": "1"}, time_base=US, index_first=True,
         )  # fmt: skip
         for (_, frame), time_us, is_key in zip(frames, plan.times_us.tolist(), plan.is_key.tolist(), strict=True):
             encoder.write(frame, time_us, is_key=is_key)

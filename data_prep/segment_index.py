@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.chunk_videos import WAITING_FOLDER
 from data_prep.chunks import CHUNK_FOLDER, ChunkReader, describe_chunk, facts_path, read_chunk_facts
 from data_prep.motion_table import TABLE_NAME, MotionTable
 from data_prep.segment_rows import PART_FOLDER, row_schema, seed_keys
@@ -108,6 +109,7 @@ def is_large(num_rows: int) -> bool:
 def remove_parts(output_dir: Path) -> None:
     """The parts have served once the index is whole, and so have the chunks where their rows are in one file."""
     shutil.rmtree(output_dir / PART_FOLDER, ignore_errors=True)
+    shutil.rmtree(output_dir / WAITING_FOLDER, ignore_errors=True)
     if (output_dir / INDEX_FOLDER / INDEX_NAME).exists():
         shutil.rmtree(output_dir / CHUNK_FOLDER, ignore_errors=True)
 

@@ -15,7 +15,8 @@ from driving.options import option, parse_options
 
 AUTO = "auto"
 DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders, which loads the video library
-CUTS = ("resized", "scaled", "copy", "index")
+SCALED = "scaled"
+CUTS = ("resized", SCALED, "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
 FRAME_TOLERANCE = 0.75  # of a frame interval; measured worst 0.69 (9.62 Hz to 10) and 0.51 (29.97 to 30)
 DEFAULT_FPS = 30.0

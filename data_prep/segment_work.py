@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.chunk_videos import archive_path, member_name, waiting_path
+from data_prep.chunk_videos import member_name, waiting_path
 from data_prep.scaled_video import encode_scaled, plan_scaled
 from data_prep.segment_facts import is_told
+from data_prep.segment_options import SCALED
 from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording, skip_segment
 from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
@@ -43,7 +44,6 @@ class CutJob:
         cut: "resized", "scaled", "copy" or "index".
         frame_pixels: area of a frame for "resized" and "scaled".
         decoder: the library that decodes, see `video_io.decoders`.
-        chunk: the archive that the recording's "scaled" video will be packed into.
     """
 
     ref: RecordingRef
@@ -54,7 +54,6 @@ class CutJob:
     output_dir: Path
     num_threads: int = 1
     decoder: str = PYAV
-    chunk: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def segment_path(job: CutJob, segment: Segment) -> Path:
 
 def _list_files(job: CutJob, segments: Sequence[Segment]) -> list[Path]:
     """What a job may have written before its part."""
-    if job.cut == "scaled":
+    if job.cut == SCALED:
         return [waiting_path(job.output_dir, job.ref.recording_id)]
     return [segment_path(job, segment) for segment in segments]
 
@@ -162,14 +161,14 @@ def _cut_readable(
     for segment in segments:
         try:
             _check_readable(recording, info, segment)
-            places += _cut(job, recording, info, [segment]) if job.cut != "scaled" else []
+            places += _cut(job, recording, info, [segment]) if job.cut != SCALED else []
             kept.append(segment)
         except VideoError as error:
             segment_path(job, segment).unlink(missing_ok=True)
             skips.append(skip_segment(segment.id, "cut", str(error), segment.start_s))
     if not kept:
         raise first_error
-    if job.cut == "scaled":  # the segments share one file
+    if job.cut == SCALED:  # the segments share one file
         places = _cut(job, recording, info, kept)
     return kept, places, skips
 
@@ -186,7 +185,7 @@ def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[
     if job.cut == "index":
         times_us = find_container_times(recording, info)
         return [_point_into(recording, info, segment, times_us, job.rules) for segment in segments]
-    if job.cut == "scaled":
+    if job.cut == SCALED:
         return _cut_scaled(job, recording, info, segments)
     files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
     if job.cut == "copy":
@@ -206,13 +205,14 @@ def _cut_scaled(job: CutJob, recording: Recording, info: VideoInfo, segments: Se
         return []
     height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
     plan = plan_scaled(segments, find_frame_times(recording, info))
+    path = waiting_path(job.output_dir, job.ref.recording_id)
     encode_scaled(
-        recording.video, info, plan, waiting_path(job.output_dir, job.ref.recording_id), fps=job.rules.fps,
-        size=(height, width), num_threads=job.num_threads, decoder=job.decoder,
+        recording.video, info, plan, path, fps=job.rules.fps, size=(height, width), num_threads=job.num_threads,
+        decoder=job.decoder,
     )  # fmt: skip
     return [
         SegmentPlace(
-            path=archive_path(job.output_dir, job.chunk).as_posix(),
+            path=path.as_posix(),  # until its chunk is finished, and knows the archive
             height=height,
             width=width,
             member=member_name(job.ref.recording_id),

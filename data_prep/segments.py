@@ -3,7 +3,7 @@
 source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.parquet
                                                                                          │ all of a chunk there
 metadata/chunks/<chunk>.parquet, <chunk>.json ◀──────────finish_chunk (workers)──────────┘
-                │ all there
+                │ all there                               (--cut scaled: and videos/<chunk>.zip)
 segments.parquet + segments.json + chunks.jsonl + skipped.jsonl     write_index; the manifest last
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.chunk_run import ChunkWork, drop_stale, give_up, list_uncut, work_on
+from data_prep.chunk_videos import VIDEOS_FOLDER
 from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
 from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import hash_code, read_origin
@@ -23,7 +24,7 @@ from data_prep.scaled_video import describe_encoding
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
 from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
-from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SegmentOptions
+from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SCALED, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
 from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob
@@ -140,17 +141,19 @@ def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: floa
         "fps": fps,
         "duration": options.duration,
         "cut": options.cut,
-        "video_frame_pixels": options.video_frame_pixels if options.cut in ("resized", "scaled") else None,
+        "video_frame_pixels": options.video_frame_pixels if options.cut in ("resized", SCALED) else None,
         "frame_tolerance": options.frame_tolerance,
         "max_gap_s": options.max_gap_s,
         "curvature": options.curvature,
         "scaler": SCALER,
-        "encoder": {"resized": str(RESIZED), "scaled": describe_encoding(), "copy": str(COPY), "index": None}[
-            options.cut
-        ],
+        "encoder": _describe_encoder(options.cut),
         # Named only where it is another than the first one, which folders made before there was a choice have not.
         **({} if options.decoder == DECODERS[0] or options.cut == "index" else {"decoder": options.decoder}),
     }
+
+
+def _describe_encoder(cut: str) -> str | None:
+    return {"resized": str(RESIZED), SCALED: describe_encoding(), "copy": str(COPY)}.get(cut)
 
 
 def _check_inputs(output: Output, inputs: str) -> None:
@@ -187,7 +190,7 @@ def _write_output(
     command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
     write_commands(options.output_dir, options.input_dir, command)
     summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}
-    output.finish(summary, [VIDEO_FOLDER, *index, LEDGER_NAME])
+    output.finish(summary, [VIDEO_FOLDER, VIDEOS_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
     return SegmentSummary(**counts)
 
@@ -208,6 +211,7 @@ def _build_finish_jobs(
             output_dir,
             code,
             config,
+            has_archive=plan["cut"] == SCALED,
         )
         for chunk in chunks
     ]
@@ -288,7 +292,7 @@ def _check_enough(
 
 def _leave(output_dir: Path) -> None:
     """Give up a folder in which nothing was made, so that the next run may come with other options."""
-    for folder in (INDEX_FOLDER, VIDEO_FOLDER):
+    for folder in (INDEX_FOLDER, VIDEO_FOLDER, VIDEOS_FOLDER):
         shutil.rmtree(output_dir / folder, ignore_errors=True)
     for name in (LEDGER_NAME, PLAN_NAME):
         (output_dir / name).unlink(missing_ok=True)

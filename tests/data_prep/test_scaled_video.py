@@ -23,7 +23,7 @@ def cut(root: Path, how: str, fps: float, **changes) -> list[dict]:
     (ref,) = find_source("folder", root).plan(root)
     rules = SegmentRules(fps, 1.0, 0.75, 0.25, "pose")
     output = root.parent / how
-    cut_recording(CutJob(ref, "", rules, how, HEIGHT * WIDTH, output, **{"chunk": "batch_00000"} | changes))
+    cut_recording(CutJob(ref, "", rules, how, HEIGHT * WIDTH, output, **changes))
     return read_part_table(output / "metadata" / "recordings" / "a.parquet").to_pylist()
 
 
@@ -100,15 +100,15 @@ def test_a_long_segment_has_key_frames_within(tmp_path):
     write_numbered(root / "a.mp4", even_times(30, 4 * KEY_INTERVAL), 30)
     (ref,) = find_source("folder", root).plan(root)
     rules = SegmentRules(30.0, 2.0, 0.75, 0.25, "pose")
-    cut_recording(CutJob(ref, "", rules, "scaled", HEIGHT * WIDTH, tmp_path / "scaled", chunk="batch_00000"))
+    cut_recording(CutJob(ref, "", rules, "scaled", HEIGHT * WIDTH, tmp_path / "scaled"))
     info = probe_video(VideoAddress(str(waiting_path(tmp_path / "scaled", "a"))))
     assert np.flatnonzero(info.is_key_frame).tolist() == [0, KEY_INTERVAL]
 
 
-def test_rows_point_into_the_archive_of_their_chunk(tmp_path):
+def test_a_row_tells_file_time_and_frames(tmp_path):
     write_numbered(tmp_path / "rec" / "a.mp4", even_times(10, 40), 10)
-    rows = cut(tmp_path / "rec", "scaled", 10.0, chunk="chunk_0007")
-    assert {row["video_path"] for row in rows} == {f"{tmp_path}/scaled/videos/chunk_0007.zip"}
+    rows = cut(tmp_path / "rec", "scaled", 10.0)
+    assert {row["video_path"] for row in rows} == {f"{tmp_path}/scaled/videos/waiting/a.mp4"}
     assert {row["member"] for row in rows} == {"a.mp4"}
     assert [(row["video_start"], row["video_end"]) for row in rows] == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
     assert rows[1]["frame_indices"] == list(range(10, 20))

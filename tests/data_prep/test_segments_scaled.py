@@ -1,0 +1,313 @@
+"""`--cut scaled` from recordings to archives: what is written, and what a kill, a full disk or damage leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cutting import FPS, SEGMENTS, cut, draw_recording, draw_recordings, read_rows
+from killing import read_tree, run_killed_at_rename
+
+from data_prep import chunks, scaled_video
+from data_prep.chunk_videos import is_packed
+from driving.errors import LedgerError, VideoError
+from driving.recording import VideoAddress
+from video_io import VideoEncoder, check_crc, decode_frames, read_clip
+
+NAMES = "abcde"
+
+
+@pytest.fixture
+def recordings(tmp_path, monkeypatch):
+    """Five videos in rec/, two to a chunk; the test runs beside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chunks, "RECORDINGS_PER_CHUNK", 2)
+    draw_recordings(tmp_path)
+    for place, name in enumerate("de"):
+        draw_recording(tmp_path / "rec" / f"{name}.mp4", first_grey=70 + 20 * place)
+    return tmp_path / "rec"
+
+
+def cut_scaled(output="out", **options):
+    return cut(output, **{"cut": "scaled"} | options)
+
+
+def stop_before_the_index():
+    """A run in which every chunk is finished, and that does not come to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.segments.write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cut_scaled()
+
+
+def read_greys(row):
+    frames = read_clip(
+        row["video_path"], fps=FPS, num_frames=FPS, member=row["member"], frame_indices=row["frame_indices"]
+    )
+    return frames.mean((1, 2, 3))
+
+
+def list_members(path):
+    with zipfile.ZipFile(path) as archive:
+        return archive.infolist()
+
+
+def test_a_chunk_is_one_archive_of_stored_sorted_undated_members(recordings):
+    cut_scaled()
+    assert sorted(path.name for path in Path("out/videos").iterdir()) == [f"batch_0000{n}.zip" for n in range(3)]
+    members = [member for n in range(3) for member in list_members(f"out/videos/batch_0000{n}.zip")]
+    assert [member.filename for member in members] == [f"{name}.mp4" for name in NAMES]
+    assert {(member.compress_type, member.date_time) for member in members} == {
+        (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))
+    }
+    assert not Path("out/video_segments").exists()
+
+
+def test_rows_name_archive_member_time_and_frames_from_where_the_user_stands(recordings):
+    cut_scaled("some/where")
+    row = read_rows("some/where")[3 * SEGMENTS + 1]
+    assert (row["segment_uuid"], row["video_path"], row["member"]) == (
+        "d_seg_01", "some/where/videos/batch_00001.zip", "d.mp4",
+    )  # fmt: skip
+    assert (row["video_start"], row["video_end"], row["frame_indices"]) == (1.0, 2.0, list(range(10, 20)))
+
+
+def test_every_row_reads_the_frames_of_its_second(recordings):
+    cut_scaled()
+    rows = read_rows()
+    assert len(rows) == len(NAMES) * SEGMENTS
+    first_grey = dict(zip(NAMES, (10, 30, 50, 70, 90), strict=True))
+    for row in rows:
+        expected = first_grey[row["clip_uuid"]] + 4 * np.arange(10 * row["start_second"], 10 * row["start_second"] + 10)
+        assert np.abs(read_greys(row) - expected).max() < 2
+
+
+def test_rows_of_resized_differ_only_in_where_the_pixels_are(recordings):
+    cut_scaled("scaled")
+    cut("resized")
+    places = ("video_path", "member", "video_start", "video_end", "frame_indices")
+    scaled, resized = ([{**row, **dict.fromkeys(places)} for row in read_rows(name)] for name in ("scaled", "resized"))
+    assert scaled == resized
+
+
+def test_a_folder_that_moves_with_where_the_user_stands_is_read_all_the_same(recordings, tmp_path, monkeypatch):
+    cut_scaled()
+    before = read_greys(read_rows()[4])
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move("out", "elsewhere/out")
+    shutil.rmtree("rec")
+    monkeypatch.chdir("elsewhere")
+    assert np.array_equal(read_greys(read_rows()[4]), before)
+
+
+def test_a_recording_that_cannot_be_used_has_no_member(recordings):
+    (recordings / "c.mp4").write_bytes(b"no video")
+    (recordings / "e.mp4").write_bytes(b"no video")
+    cut_scaled()
+    assert [member.filename for member in list_members("out/videos/batch_00001.zip")] == ["d.mp4"]
+    assert not Path("out/videos/batch_00002.zip").exists()
+
+
+@pytest.mark.slow
+def test_the_bytes_do_not_depend_on_the_number_of_workers(recordings):
+    cut_scaled("out")
+    one = read_tree(Path("out"))
+    os.rename("out", "one")
+    cut_scaled("out", workers=3)
+    assert read_tree(Path("out")) == one
+
+
+def test_a_complete_folder_is_left_untouched_and_other_pixels_are_another_plan(recordings, capsys):
+    cut_scaled()
+    before = read_tree(Path("out"))
+    cut_scaled()
+    assert "already complete" in capsys.readouterr().out
+    assert read_tree(Path("out")) == before
+    with pytest.raises(LedgerError, match="video_frame_pixels"):
+        cut_scaled(video_frame_pixels=4096)
+
+
+# What a kill, a full disk or damage leaves.
+
+
+@pytest.mark.slow
+def test_killed_at_every_rename_the_next_run_ends_the_same(recordings):
+    (recordings / "bad.mp4").write_bytes(b"no video")
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    os.rename("out", "whole")
+    num_killed = 0
+    while run_killed_at_rename(cut_scaled, num_killed):
+        cut_scaled()
+        assert read_tree(Path("out")) == whole
+        num_killed += 1
+        os.rename("out", f"killed_{num_killed}")
+    # plan, videos, parts, (archive, rows, facts) of each chunk; ledger, chunks.jsonl, json, motion, index, commands,
+    # manifest
+    assert num_killed == 1 + 5 + 6 + 3 * 3 + 7
+
+
+def test_killed_again_and_again_the_run_still_gets_on(recordings):
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    os.rename("out", "whole")
+    num_runs = 0
+    while run_killed_at_rename(cut_scaled, 7):  # every attempt at its eighth rename: the last stage has seven
+        num_runs += 1
+        assert num_runs < 20
+    assert read_tree(Path("out")) == whole
+
+
+def test_finished_chunks_are_not_cut_again(recordings, monkeypatch):
+    stop_before_the_index()
+    before = {path: path.stat().st_mtime_ns for path in Path("out/videos").glob("*.zip")}
+    monkeypatch.setattr("data_prep.segment_work.encode_scaled", lambda *_, **__: 1 / 0)
+    cut_scaled()
+    assert {path: path.stat().st_mtime_ns for path in Path("out/videos").glob("*.zip")} == before
+
+
+def damage_end(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def damage_member(path):
+    """One byte within the first member's pictures."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 40] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, damage_end])
+def test_a_finished_chunk_without_a_whole_archive_is_made_again_and_the_others_stay(recordings, capsys, damage):
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    shutil.rmtree("out")
+    stop_before_the_index()
+    damage(Path("out/videos/batch_00001.zip"))
+    cut_scaled()
+    assert "continuing: 3 of 5 recordings are done" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_mended_recording_joins_the_others_of_its_chunk_which_are_not_cut_again(recordings, capsys):
+    good = (recordings / "d.mp4").read_bytes()
+    cut_scaled("out")
+    whole = read_tree(Path("out"))
+    shutil.rmtree("out")
+    (recordings / "d.mp4").write_bytes(bytes(len(good)))
+    stop_before_the_index()
+    (recordings / "d.mp4").write_bytes(good)
+    cut_scaled("out")
+    assert "continuing: 4 of 5 recordings are done" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_damaged_member_is_not_taken_over_when_its_chunk_is_opened_again(recordings, capsys):
+    good = (recordings / "d.mp4").read_bytes()
+    cut_scaled("out")
+    whole = read_tree(Path("out"))
+    shutil.rmtree("out")
+    (recordings / "d.mp4").write_bytes(bytes(len(good)))
+    stop_before_the_index()
+    damage_member(Path("out/videos/batch_00001.zip"))  # holds c alone
+    (recordings / "d.mp4").write_bytes(good)
+    cut_scaled("out")
+    assert "continuing: 3 of 5 recordings are done" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+
+
+def test_recordings_that_change_their_chunk_are_found_in_the_new_one(recordings):
+    stop_before_the_index()
+    draw_recording(recordings / "a0.mp4", first_grey=20)  # moves b, c, d and e one place on
+    cut_scaled()
+    assert [row["video_path"][-6:-4] + row["member"][0] for row in read_rows()[::SEGMENTS]] == [
+        "00a", "00a", "01b", "01c", "02d", "02e",
+    ]  # fmt: skip
+    assert all(len(read_greys(row)) == FPS for row in read_rows())
+
+
+@pytest.mark.parametrize("change", [Path.unlink, damage_end])
+def test_a_complete_folder_whose_archive_is_gone_or_cut_short_is_made_whole_again(recordings, capsys, change):
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    change(Path("out/videos/batch_00000.zip"))
+    cut_scaled()
+    assert "videos/batch_00000.zip is missing or of another size" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_changed_byte_is_found_by_the_checksum(recordings):
+    cut_scaled()
+    damage_member(Path("out/videos/batch_00000.zip"))
+    assert is_packed(Path("out"), "batch_00000", {"a", "b"})
+    check_crc(VideoAddress("out/videos/batch_00000.zip", "b.mp4"))
+    with pytest.raises(VideoError, match=r"batch_00000\.zip:a\.mp4 cannot be read from its archive"):
+        check_crc(VideoAddress("out/videos/batch_00000.zip", "a.mp4"))
+
+
+class FullFile:
+    """A file on a disk that takes so many bytes more."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@pytest.mark.parametrize("room", [0, 2000])
+def test_a_disk_that_is_full_while_a_video_is_written_stops_the_run_and_it_goes_on(recordings, room):
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    shutil.rmtree("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            scaled_video,
+            "VideoEncoder",
+            lambda file, *args, **options: VideoEncoder(FullFile(file, room), *args, **options),
+        )
+        with pytest.raises(LedgerError, match=r"the disk is full while writing out/videos/waiting/a\.mp4; make room"):
+            cut_scaled()
+    assert not any(Path("out").rglob("*.mp4")) and not any(Path("out").rglob("*.part"))
+    cut_scaled()
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_disk_that_is_full_while_an_archive_is_packed_stops_the_run_and_it_goes_on(recordings):
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    shutil.rmtree("out")
+    real_open = zipfile.ZipFile.open
+
+    def fail(archive, member, mode="r", **options):
+        if mode == "w":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_open(archive, member, mode, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", fail)
+        with pytest.raises(LedgerError, match=r"the disk is full while writing out/videos/batch_00000\.zip; make room"):
+            cut_scaled()
+    assert sorted(path.name for path in Path("out/videos/waiting").iterdir())[:2] == ["a.mp4", "b.mp4"]
+    cut_scaled()
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_second_of_an_archive_is_what_the_file_of_resized_shows(recordings):
+    cut_scaled("scaled")
+    cut("resized")
+    for scaled, resized in zip(read_rows("scaled"), read_rows("resized"), strict=True):
+        from_archive = decode_frames(VideoAddress(scaled["video_path"], scaled["member"]), scaled["frame_indices"])
+        from_file = decode_frames(VideoAddress(resized["video_path"]), range(FPS))
+        assert np.abs(from_archive.astype(int) - from_file).max() <= 2
