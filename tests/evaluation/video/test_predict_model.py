@@ -8,7 +8,7 @@ import shutil
 import pytest
 from stub_model import FORMAT, PREPROCESSING, StubModel, draw_video, read_lines
 
-from driving.answer_format import AnswerFormat
+from driving.answer_format import AnswerFormat, parse_answer
 from driving.errors import DrivingError
 from driving.recording import VideoAddress
 from evaluation.video.tool import main
@@ -72,7 +72,9 @@ def test_a_model_that_is_kept_to_the_format_answers_every_second(tiny_model, tmp
     argv = [str(video), "--model", str(model), "--out", str(tmp_path / "out.mp4"), "--device", "cpu"]
     assert main([*argv, "--max-new-tokens", "60", "--constrained"]) == 0
     lines = read_lines(tmp_path)
-    assert [(line["parsing"], line["is_constrained"]) for line in lines] == [("strict", True)] * 2
+    assert len(lines) == 2
+    for line in lines:  # of the format, though this model knows nothing of what a car can do
+        assert line["is_constrained"] and parse_answer(line["text"], FORMAT).parsing == "strict"
 
 
 @pytest.mark.needs_torch
