@@ -21,14 +21,16 @@ class VideoAddress:
     """Where the pixels of one recording are.
 
     Attributes:
-        path: a video file, a zip archive, or a folder of pictures.
+        path: a video file, a zip archive, a tar archive, or a folder of pictures.
         member: the video's name inside the archive; "" where `path` is the video itself.
         frames: file names inside the folder, in recorded order; () for a video.
+        byte_range: (first byte, number of bytes) of a member of a tar, which lists its members nowhere.
     """
 
     path: str
     member: str = ""
     frames: tuple[str, ...] = ()
+    byte_range: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return f"{self.path}:{self.member}" if self.member else self.path

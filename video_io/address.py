@@ -1,7 +1,8 @@
-"""Open what a `VideoAddress` names: a file, or a member of a zip archive where it lies.
+"""Open what a `VideoAddress` names: a file, or a member of an archive where it lies.
 
-    VideoAddress(path)          ──▶ the path itself
-    VideoAddress(path, member)  ──▶ a seekable byte range of the archive (stored), or its unpacked bytes (compressed)
+    VideoAddress(path)                      ──▶ the path itself
+    VideoAddress(path, member)              ──▶ zip: a seekable byte range (stored), or the unpacked bytes (compressed)
+    VideoAddress(path, member, byte_range)  ──▶ tar: that byte range
 
 Seeking readers never see all bytes, so they cannot check a member's checksum: `check_crc` does, on its own.
 """
@@ -75,6 +76,13 @@ def open_address(address: VideoAddress) -> Iterator[str | BinaryIO]:
             raise VideoError(f"{path} has zero bytes; download it again")
         yield str(path)
         return
+    if address.byte_range is not None:
+        start, size = address.byte_range
+        if size == 0 or start + size > path.stat().st_size:
+            raise VideoError(f"{address} should be {size:,} bytes from {start:,}; copy the shard again")
+        with path.open("rb") as archive, io.BufferedReader(ByteRange(archive, start, size), BLOCK_BYTES) as member:
+            yield member
+        return
     with path.open("rb") as archive:
         with _explain_zip(address):  # around the opening alone: what the reader raises may be no fault of the archive
             member = _open_member(archive, address)
@@ -83,12 +91,12 @@ def open_address(address: VideoAddress) -> Iterator[str | BinaryIO]:
 
 
 def check_crc(address: VideoAddress) -> None:
-    """Read a zip member through once and compare its checksum with the archive's; silent for plain files.
+    """Read a zip member through once and compare its checksum with the archive's; silent for files and tars.
 
     Raises:
         VideoError: The member is missing, cut short, or its bytes are not those that were stored.
     """
-    if not address.member:
+    if not address.member or address.byte_range is not None:
         return
     path = Path(address.path)
     if not path.is_file():

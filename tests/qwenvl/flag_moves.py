@@ -135,6 +135,11 @@ def needs_a_decoder(sight: Sight) -> bool:
         return isinstance(sight.dataset[5], BadSample)
 
 
+def is_iterable(sight: Sight) -> bool:
+    """Whether the loader takes its samples from a stream."""
+    return isinstance(sight.trainer.get_train_dataloader().dataset, torch.utils.data.IterableDataset)
+
+
 def batch_rows(sight: Sight) -> int:
     """Rows of the tensor that two samples become."""
     return len(sight.trainer.data_collator([sight.dataset[0], sight.dataset[1]])["input_ids"])
@@ -205,6 +210,7 @@ MOVES: dict[str, tuple[str, Callable[[Sight], Any], Any, Any, tuple[str, ...]]] 
     "video_min_frames": ("6", video_shape, [2, 64, 96], [6, 64, 96], ("--video_fps", "2", "--video_min_frames", "2")),
     "video_fps": ("5", video_rate, 10.0, 5.0, ("--video_min_frames", "2")),
     "blind": ("True", is_grey, False, True, ()),
+    "streaming": ("True", is_iterable, False, True, ()),
     "decode_limit_s": ("7", lambda sight: sight.dataset.guard.limit_s, 30.0, 7.0, ()),
     "prepared_dir": ("PREPARED", needs_a_decoder, True, False, ()),
     "cache_frames": ("False", lambda sight: sight.dataset.cache is None, False, True, ()),

@@ -21,7 +21,7 @@ FIXED = {
     "data_packing": "True", "per_device_train_batch_size": "3", "gradient_accumulation_steps": "3", "seed": "3",
     "model_max_length": "99", "neftune_noise_alpha": "5", "video_fps": "3", "video_min_frames": "3",
     "video_max_frames": "99", "video_frame_pixels": "9999", "video_max_pixels": "9999", "video_min_pixels": "9999",
-    "max_pixels": "9999", "min_pixels": "9999", "mirror": "True", "blind": "True",
+    "max_pixels": "9999", "min_pixels": "9999", "mirror": "True", "blind": "True", "streaming": "True",
 }  # fmt: skip
 FREE = {
     "num_train_epochs": "9", "max_steps": "9", "save_steps": "9", "save_total_limit": "9", "save_strategy": "epoch",

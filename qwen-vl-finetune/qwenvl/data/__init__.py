@@ -24,7 +24,7 @@ PHYSICAL_AI_DRIVING = {
 
 data_dict = {"physical_ai_driving": PHYSICAL_AI_DRIVING}
 
-_ANNOTATION_SUFFIXES = (".json", ".jsonl")
+_ANNOTATION_SUFFIXES = (".json", ".jsonl", ".tar")
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -34,7 +34,7 @@ class DatasetUse:
 
     Attributes:
         name: as the user wrote it, without the percentage.
-        annotation_path: the training JSON.
+        annotation_path: the training JSON; with --streaming also what names shards.
         data_path: first folder in which the media are looked for.
         percent: share of the rows to use; above 100 rows are used more than once.
     """

@@ -124,7 +124,8 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
         if not address.frames:
             raise VideoError(f"{path} is a folder without pictures (.png, .jpg)")
     else:
-        address = VideoAddress(str(path), record.get("member") or "")
+        within = record.get("byte_range")
+        address = VideoAddress(str(path), record.get("member") or "", byte_range=within and (within[0], within[1]))
     status = path.stat()
     info = _probe(address, status.st_size, status.st_mtime_ns)
     start_s, stop_s, listed = record.get("video_start"), record.get("video_end"), record.get("frame_indices")

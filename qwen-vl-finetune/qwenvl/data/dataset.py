@@ -31,6 +31,7 @@ from qwenvl.data.labels import TokenizedConversation, tokenize_conversation
 from qwenvl.data.pixels import plan_grid, render_image_block, render_video_block
 from qwenvl.data.positions import plan_positions
 from qwenvl.data.preprocessing import Preprocessing
+from qwenvl.data.stream_rows import JSON_SUFFIXES, find_shards
 
 if TYPE_CHECKING:
     from qwenvl.data.prepared import PreparedCache
@@ -53,6 +54,10 @@ def read_records(path: Path) -> list[Record]:
         RecordError: The file is missing, is not JSON, holds something else than rows, or holds none.
     """
     path = Path(path)
+    if path.suffix not in JSON_SUFFIXES and (num_shards := len(find_shards(path))):
+        raise RecordError(
+            f"{path} names {num_shards:,} shards (.tar), no training JSON; training reads them with --streaming True"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
     except IsADirectoryError:
@@ -92,7 +97,7 @@ def check_static(record: Record, folders: Sequence[Path] | None) -> None:
 
 
 def _check_window(record: Record) -> None:
-    """Raise unless video_start, video_end and frame_indices, where given, can choose frames."""
+    """Raise unless video_start, video_end, frame_indices and byte_range, where given, can choose frames."""
     name = record_name(record)
     for key in ("video_start", "video_end"):
         value = record.get(key)
@@ -104,6 +109,11 @@ def _check_window(record: Record) -> None:
         not isinstance(listed, list) or not listed or not all(type(index) is int and index >= 0 for index in listed)
     ):
         raise RecordError(f"{name}: frame_indices {str(listed)[:80]} must be a list of frame numbers, at least one")
+    within = record.get("byte_range")
+    if within is not None and (
+        not isinstance(within, list) or len(within) != 2 or not all(type(one) is int and one >= 0 for one in within)
+    ):
+        raise RecordError(f"{name}: byte_range {str(within)[:80]} is not [first byte, number of bytes]")
 
 
 def build_inputs(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from driving.errors import DrivingError
 from qwenvl.data import DatasetUse, parse_dataset_use
+from qwenvl.data.stream_rows import find_shards
 
 _TEST_NAME = re.compile(r"(^|[^a-z])test($|[^a-z])")
 
@@ -37,7 +38,7 @@ def _find_beside(use: DatasetUse) -> DatasetUse:
     if path.name.startswith("train"):
         candidates.insert(0, path.with_name(f"val{path.name.removeprefix('train')}"))
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.is_file() or find_shards(candidate):
             return DatasetUse(str(candidate), candidate, use.data_path)
     raise DrivingError(
         f"there is no {candidates[0]} to evaluate on beside {path.name}; name a validation JSON with "

@@ -33,7 +33,8 @@ EXAMPLE = {
         {"from": "gpt", "value": "Left."},
     ],
 }
-FRAME_KEYS = (*MEDIA, "member", "video_start", "video_end", "frame_indices")  # of a record: which pixels it shows
+# Of a record: which pixels it shows.
+FRAME_KEYS = (*MEDIA, "member", "byte_range", "video_start", "video_end", "frame_indices")
 # What decides frames and tokens; the rest of a Preprocessing is told about the data, not asked of it.
 PIXEL_RULES = (
     "video_fps", "video_min_frames", "video_max_frames", "video_frame_pixels", "video_max_pixels", "video_min_pixels",

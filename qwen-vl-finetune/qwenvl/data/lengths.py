@@ -104,10 +104,14 @@ def _judge_lengths(dataset: DrivingDataset, counts: np.ndarray, reasons: list[st
 
 
 def find_kept_lengths(annotations: Sequence[Path]) -> Path:
-    """Where the counts of these training JSONs are kept between runs: the user's cache folder (XDG_CACHE_HOME)."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where the counts of these training JSONs are kept between runs."""
     name = hash_text(" ".join(str(path.resolve()) for path in annotations))
-    return folder / "driving-vlm-finetune" / f"lengths-{name}.npz"
+    return cache_folder() / f"lengths-{name}.npz"
+
+
+def cache_folder() -> Path:
+    """Where what was found out about data is kept between runs: in the user's cache folder (XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "driving-vlm-finetune"
 
 
 def count_tokens(record: Record, folders: Any, processor: Any, preprocessing: Preprocessing) -> Counts:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,27 @@ class Rows:
         self.names = [self.names[index] for index in kept]
         self.skips += skips
 
+    def join_format(self, use: DatasetUse, folder: Path) -> dict[str, Any] | None:
+        """The answer format of one more dataset, which lies in `folder`; None where it has none.
+
+        Raises:
+            RecordError: It is another one than that of the datasets before.
+        """
+        found = read_answer_format(folder)
+        if self.answer_format and found and self.answer_format != found:
+            first = next(name for name in self.num_by_name if name in self.names_with_format)
+            other = explain_other_track(first, self.answer_format, use.name, found)
+            if other:
+                raise RecordError(f"{other}; train one model on each")
+            raise RecordError(
+                f"{first} asks for answers as {self.answer_format}, {use.name} as {found}; a model "
+                "is taught one format: make both datasets with the same --answer-format, --fps and --duration"
+            )
+        if found:
+            self.answer_format = self.answer_format or found
+            self.names_with_format.add(use.name)
+        return found
+
     @property
     def track(self) -> str:
         """What a model is given, VIDEO_ONLY or EGO_HISTORY; "" where no dataset has an answer format."""
@@ -77,6 +98,7 @@ def load_rows(
     check_files: bool = True,
     settled: list[Skip] | None = None,
     weighted: bool = True,
+    read: Callable[[Path], list[Record]] = read_records,
 ) -> Rows:
     """Read, sample and check the rows of all datasets.
 
@@ -86,6 +108,7 @@ def load_rows(
         settled: what the run that is continued has skipped. Those rows stay out and all others in, whatever became of
             their files: the order of all rows hangs on it.
         weighted: use each row as often as its `sampling_weight` says; False where rows are judged on, not learnt.
+        read: gives all rows of a file.
 
     Raises:
         RecordError: A training JSON cannot be read, answers are asked for in two formats, or no row is usable.
@@ -96,31 +119,19 @@ def load_rows(
         for skip in settled or ()
         if skip.stage == CHECK_STAGE
     }
-    first_with_format = ""
     owners: dict[str, tuple[Path, int]] = {}  # of each id: the first row that carries it
     verdicts: dict[int, Skip | None] = {}
     for use in uses:
-        records = read_records(use.annotation_path)
+        records = read(use.annotation_path)
         weights = read_weights(records, use.annotation_path) if weighted else None
         if weights is None:
             chosen = choose_rows(len(records), use.percent, seed, use.name)
         else:
             chosen = choose_weighted_rows(weights, use.percent, seed, use.name)
-        folders = (use.data_path, use.annotation_path.parent, Path())
+        beside = use.annotation_path if use.annotation_path.is_dir() else use.annotation_path.parent
+        folders = (use.data_path, beside, Path())
         rows.num_by_name[use.name] = rows.num_by_name.get(use.name, 0) + len(chosen)
-        answer_format = read_answer_format(use.annotation_path.parent)
-        if rows.answer_format and answer_format and rows.answer_format != answer_format:
-            other = explain_other_track(first_with_format, rows.answer_format, use.name, answer_format)
-            if other:
-                raise RecordError(f"{other}; train one model on each")
-            raise RecordError(
-                f"{first_with_format} asks for answers as {rows.answer_format}, {use.name} as {answer_format}; a model "
-                "is taught one format: make both datasets with the same --answer-format, --fps and --duration"
-            )
-        if answer_format and not rows.answer_format:
-            rows.answer_format, first_with_format = answer_format, use.name
-        if answer_format:
-            rows.names_with_format.add(use.name)
+        answer_format = rows.join_format(use, folders[1])
         verdicts.clear()
         for index in chosen:
             record, place = records[index], (use.annotation_path, index)

@@ -18,7 +18,7 @@ import transformers
 from driving.errors import DrivingError
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train.engines import check_deepspeed_config, check_engine
-from qwenvl.train.foreign_flags import check_evaluation, check_foreign, check_without_effect
+from qwenvl.train.foreign_flags import check_evaluation, check_foreign, check_streaming, check_without_effect
 from qwenvl.train.limits import check_limits
 from qwenvl.train.quantised import check_bitsandbytes
 from qwenvl.train.translate import PIXEL_FLAGS, check_flags, resolve_machine, split_flags, translate_argv
@@ -89,6 +89,10 @@ class DataArguments:
     )
     cache_frames: str = field(
         default="auto", metadata={"help": "keep decoded frames in memory: auto (where all fit into 2 GB), True, False"}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "read rows from shards (tar) or a training JSON as they are needed; none are held in memory"},
     )
     mirror: str = field(
         default="False",
@@ -223,6 +227,7 @@ def parse_plan(argv: Sequence[str], attn_implementation: str = "auto") -> TrainP
     model.attn_implementation = model.attn_implementation or attn_implementation
     check_arguments(model, data, run)
     check_without_effect(model, data, run)
+    check_streaming(data, run)
     check_limits(run, trains_vision=model.tune_mm_vision)
     check_engine(run)
     typed = {name for name, _ in split_flags(argv)}

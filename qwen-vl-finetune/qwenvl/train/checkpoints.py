@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ PREFIX = "checkpoint-"
 
 
 def write_companions(
-    folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[str], base: BaseModel
+    folder: Path, processor: Any, preprocessing: Preprocessing, groups: Sequence[Iterable[str]], base: BaseModel
 ) -> None:
     """What evaluation and serving need beside the weights, all of it readable by others as any written file is."""
     base.write(folder)
     processor.save_pretrained(folder)
     preprocessing.write(folder)
-    write_json(Path(folder) / GROUPS_NAME, sorted(set(groups)), indent=None)
+    write_json(Path(folder) / GROUPS_NAME, sorted(set().union(*groups)), indent=None)
     for path in Path(folder).glob("*.safetensors"):
         path.chmod(0o644)  # safetensors leaves its temporary file's 0600
 

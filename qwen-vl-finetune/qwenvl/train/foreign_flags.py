@@ -79,6 +79,26 @@ def check_evaluation(run: Any, data: Any, typed: set[str]) -> None:
         raise DrivingError("--save_strategy best needs an evaluation; add --eval_strategy steps or epoch")
 
 
+# With --streaming True: flag of the data or the run -> why it needs all rows before the first step, and what to do.
+NEEDS_ALL_ROWS = {
+    "data_packing": "bins are planned from the lengths of all rows; use --data_flatten True",
+    "group_by_length": "it sorts all rows by length; leave it out",
+    "prepared_dir": "a prepared cache lists all rows, and is read as it is without --streaming; drop one of the two",
+}
+
+
+def check_streaming(data: Any, run: Any) -> None:
+    """Raise where something is asked of a stream that needs all its rows at once."""
+    if not data.streaming:
+        return
+    for name, reason in NEEDS_ALL_ROWS.items():
+        value = getattr(data, name, None) or getattr(run, name, None)
+        if value:
+            raise DrivingError(f"--{name} {value} cannot be had with --streaming True: {reason}")
+    if data.cache_frames.lower() == "true":
+        raise DrivingError("--cache_frames True cannot be had with --streaming True: it keeps all frames; drop it")
+
+
 def check_without_effect(model: Any, data: Any, run: Any) -> None:
     """Raise for a flag that another flag makes meaningless."""
     for field in dataclasses.fields(model):

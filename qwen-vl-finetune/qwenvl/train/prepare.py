@@ -28,6 +28,7 @@ from qwenvl.data.prepared import PreparedCache
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.data.shared_memory import check_shared_memory, count_sample_bytes, estimate_batch_bytes
+from qwenvl.data.stream import BLOCK_ROWS, WINDOW_BLOCKS, StreamDataset, StreamOrder, StreamRows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.base_model import BaseModel
@@ -45,6 +46,7 @@ from qwenvl.train.plan_report import (
 )
 from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches
 from qwenvl.train.savings import Situation
+from qwenvl.train.stream_loader import StreamBatches
 from qwenvl.train.tuning import apply_tuning
 from qwenvl.train.validation_set import ValidationSet, build_validation_set, describe_validation_set
 
@@ -89,26 +91,40 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         answer_format=rows.answer_format,
         transformers_version=transformers.__version__,
     )
-    dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, plan.run.model_max_length)
+    max_length = plan.run.model_max_length
+    if isinstance(rows, StreamRows):
+        dataset: DrivingDataset = StreamDataset(rows, processor, preprocessing, max_length)
+    else:
+        dataset = DrivingDataset(rows.records, rows.folders, processor, preprocessing, max_length)
     if plan.data.decode_limit_s > 0:
         dataset.guard = DecodeGuard(read_clips, plan.data.decode_limit_s)
     if plan.data.prepared_dir:
         dataset.use_prepared(PreparedCache.read(Path(plan.data.prepared_dir)))
     run, lengths = plan.run, None
     is_planned = plan.data.data_packing or run.group_by_length
-    if is_planned or run.dry_run:
-        lengths = _measure(plan, rows, dataset)
-    batches = EpochBatches(
-        len(dataset),
-        run.per_device_train_batch_size,
-        run.seed,
-        run.process_index,
-        plan.num_processes,
-        num_tokens=lengths.tokens if is_planned else None,
-        num_visual=lengths.visual_tokens if is_planned else None,
-        bin_tokens=run.model_max_length if plan.data.data_packing else 0,
-        mirror=plan.data.mirror_share,
-    )
+    if isinstance(rows, StreamRows):
+        batches: EpochBatches = StreamBatches(
+            StreamOrder(rows.shard_rows, run.seed),
+            run.per_device_train_batch_size,
+            run.process_index,
+            plan.num_processes,
+            mirror=plan.data.mirror_share,
+        )
+        say(plan, describe_stream(rows, run.dry_run))
+    else:
+        if is_planned or run.dry_run:
+            lengths = _measure(plan, rows, dataset)
+        batches = EpochBatches(
+            len(dataset),
+            run.per_device_train_batch_size,
+            run.seed,
+            run.process_index,
+            plan.num_processes,
+            num_tokens=lengths.tokens if is_planned else None,
+            num_visual=lengths.visual_tokens if is_planned else None,
+            bin_tokens=run.model_max_length if plan.data.data_packing else 0,
+            mirror=plan.data.mirror_share,
+        )
     if batches.mirror:
         say(plan, describe_mirror(dataset, batches.mirror))
     validation_set = None
@@ -117,6 +133,15 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         for line in describe_validation_set(validation_set, plan):
             say(plan, line)
     return RunData(dataset, batches, lengths, validation_set)
+
+
+def describe_stream(rows: StreamRows, dry_run: bool) -> str:
+    """What is streamed, and what is not known of it before the first step."""
+    line = (
+        f"streaming        {len(rows.records):,} rows of {len(rows.shard_rows):,} shards, shuffled within "
+        f"{BLOCK_ROWS * WINDOW_BLOCKS:,} from {WINDOW_BLOCKS} places; each is checked when it is read"
+    )
+    return line + "; memory and time are estimated from the first one alone" * dry_run
 
 
 def describe_mirror(dataset: DrivingDataset, share: float) -> str:
@@ -282,7 +307,7 @@ def _check_shared_memory(plan: TrainPlan, batches: EpochBatches, sample: dict[st
 def _plan_cache(plan: TrainPlan, num_rows: int, sample: dict[str, Any]) -> FrameCache | None:
     """Memory for the decoded frames: where asked for, or where they fit and are needed more than once."""
     wanted = plan.data.cache_frames.lower()
-    if plan.data.prepared_dir or wanted == "false" or len(sample["videos"]) != 1:
+    if plan.data.prepared_dir or plan.data.streaming or wanted == "false" or len(sample["videos"]) != 1:
         return None
     shape = tuple(sample["videos"][0].shape)
     needed = FrameCache.count_bytes(num_rows, shape)

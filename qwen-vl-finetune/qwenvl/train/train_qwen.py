@@ -37,6 +37,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     from qwenvl.data import parse_dataset_use
     from qwenvl.data.identity import identify_processor
     from qwenvl.data.rows import load_rows
+    from qwenvl.data.stream import load_stream
     from qwenvl.train import checkpoints, elastic, loading
     from qwenvl.train.argument import parse_plan
     from qwenvl.train.out_of_memory import WatchSteps, explain_out_of_memory
@@ -57,8 +58,13 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     base = _resolve_base(plan)
     starts_afresh = plan.run.overwrite_output or plan.run.dry_run
     settled = None if starts_afresh else read_settled(plan.run)
-    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, settled=settled)
-    hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
+    if plan.data.streaming:
+        with plan.run.main_process_first(desc="indexing"):  # the other processes of this machine read what it found
+            rows = load_stream(uses, settled)
+        hashes = rows.digests
+    else:
+        rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, settled=settled)
+        hashes = {use.name: checkpoints.hash_file(use.annotation_path) for use in uses}
     data = prepare_data(plan, rows, base)
     identity = plan_identity(plan, base.identity, hashes, data.hash, identify_processor(data.dataset.processor))
     if begun is not None and plan.run.elastic:
@@ -103,7 +109,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
                 max_bad_fraction=plan.data.max_bad_fraction,
                 writes=is_main,
             )
-            groups = [*rows.groups, *read_groups(plan.model.model_name_or_path)]
+            groups = [rows.groups, read_groups(plan.model.model_name_or_path)]
             with explain_out_of_memory() as situation:
                 model = prepare_model(plan, rows, data, base, situation)
                 callbacks = [*callbacks, WatchSteps(situation)]
@@ -173,7 +179,7 @@ def _fit(
     data: Any,
     identity: dict[str, Any],
     base: Any,
-    groups: list[str],
+    groups: list[Any],
     skip_book: Any,
     resume_from: Any,
     callbacks: Any,

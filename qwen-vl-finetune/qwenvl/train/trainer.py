@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from qwenvl.train.result import copy_result
 from qwenvl.train.samplers import PREFETCH_FACTOR, EpochBatches, EpochLoader
 from qwenvl.train.skips import SkipBook
 from qwenvl.train.stopping import outlive_foreign_stop
+from qwenvl.train.stream_loader import SampleStream, StreamBatches, StreamLoader, jump_over_batches
 from qwenvl.train.validation import Validator
 from qwenvl.train.validation_set import ValidationSet
 
@@ -44,7 +45,7 @@ class DrivingTrainer(transformers.Trainer):
         batches: which rows make which batch.
         run_plan: JSON values that must match for a run to be continued.
         base: the weights that it began from.
-        groups: recordings (clips, rides) of the rows trained on.
+        groups: recordings (clips, rides) of the rows trained on, and of those that its base has seen.
         skip_book: samples that could not be used.
         validation_set: held-out rows that it is judged on meanwhile; None for none.
     """
@@ -59,7 +60,7 @@ class DrivingTrainer(transformers.Trainer):
         flatten: bool,
         run_plan: dict[str, Any],
         base: BaseModel,
-        groups: Sequence[str],
+        groups: Sequence[Iterable[str]],
         skip_book: SkipBook,
         validation_set: ValidationSet | None = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
@@ -106,20 +107,29 @@ class DrivingTrainer(transformers.Trainer):
     def get_train_dataloader(self) -> EpochLoader:
         dataset, args = self.train_dataset, self.args
         num_workers = args.dataloader_num_workers
-        self.loader = EpochLoader(
-            dataset,
-            batch_sampler=self.batches,
-            collate_fn=self.data_collator,
-            num_workers=num_workers,
-            worker_init_fn=outlive_foreign_stop,
-            persistent_workers=num_workers > 0,
+        settings: dict[str, Any] = {
+            "collate_fn": self.data_collator,
+            "num_workers": num_workers,
+            "worker_init_fn": outlive_foreign_stop,
+            "persistent_workers": num_workers > 0,
             # The workers must inherit the frame cache, which only a fork does.
-            multiprocessing_context="fork" if num_workers else None,
-            prefetch_factor=(args.dataloader_prefetch_factor or PREFETCH_FACTOR) if num_workers else None,
-            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
-            generator=torch.Generator(),  # the workers' seeds must not draw from the run's random state
-        )
+            "multiprocessing_context": "fork" if num_workers else None,
+            "prefetch_factor": (args.dataloader_prefetch_factor or PREFETCH_FACTOR) if num_workers else None,
+            "pin_memory": args.dataloader_pin_memory and torch.cuda.is_available(),
+            "generator": torch.Generator(),  # the workers' seeds must not draw from the run's random state
+        }
+        if isinstance(self.batches, StreamBatches):
+            self.loader = StreamLoader(SampleStream(dataset, self.batches), **settings)
+        else:
+            self.loader = EpochLoader(dataset, batch_sampler=self.batches, **settings)
         return self.loader
+
+    def num_examples(self, dataloader: Any) -> int:
+        return len(self.train_dataset)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with jump_over_batches():
+            return super().train(*args, **kwargs)
 
     def stop_workers(self) -> None:
         """End the loader's workers, where there are any."""

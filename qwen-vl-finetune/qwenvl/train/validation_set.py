@@ -20,6 +20,9 @@ from qwenvl.data import DatasetUse
 from qwenvl.data.dataset import DrivingDataset
 from qwenvl.data.held_out import find_validation
 from qwenvl.data.rows import Rows, load_rows
+from qwenvl.data.stream import read_any_records
+from qwenvl.data.stream_index import load_shard
+from qwenvl.data.stream_rows import find_shards
 from qwenvl.train.answer_scores import MOTION_METRICS, TEXT_METRICS
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.checkpoints import hash_file
@@ -75,7 +78,7 @@ def build_validation_set(
         DrivingError: There are no such rows, they ask for another format, or cannot give the metric asked for.
     """
     uses = find_validation(training, plan.data.eval_dataset_use)
-    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, weighted=False)
+    rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, weighted=False, read=read_any_records)
     if training_rows.answer_format and rows.answer_format and training_rows.answer_format != rows.answer_format:
         other = explain_other_track("training", training_rows.answer_format, uses[0].name, rows.answer_format)
         if other:
@@ -89,7 +92,7 @@ def build_validation_set(
     answer_format = AnswerFormat.from_json(rows.answer_format) if rows.answer_format else None
     formats = [answer_format if rows.names[row] in rows.names_with_format else None for row in chosen]
     tokenizer = dataset.processor.tokenizer
-    shared = set(rows.groups) & set(training_rows.groups)
+    shared = set(rows.groups).intersection(training_rows.groups)
     validation_set = ValidationSet(
         samples=_take(rows, range(len(rows.records)), dataset, with_answer=True),
         prompts=_take(rows, chosen, dataset, with_answer=False),
@@ -126,8 +129,13 @@ def _take(rows: Rows, places: Sequence[int], dataset: DrivingDataset, *, with_an
 
 
 def _identify(uses: Sequence[DatasetUse], plan: TrainPlan) -> str:
-    facts = [[(hash_file(use.annotation_path), use.percent) for use in uses], plan.run.seed, plan.run.eval_samples]
+    facts = [[(_hash_rows(use), use.percent) for use in uses], plan.run.seed, plan.run.eval_samples]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _hash_rows(use: DatasetUse) -> str:
+    shards = find_shards(use.annotation_path)
+    return "".join(load_shard(path).digest for path in shards) if shards else hash_file(use.annotation_path)
 
 
 def describe_validation_set(validation_set: ValidationSet, plan: TrainPlan) -> list[str]:
