@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +26,7 @@ from driving.recording import VideoAddress
 from driving.zip_errors import ZIP_ERRORS
 
 BLOCK_BYTES = 1 << 20
+STORED_BLOCK_BYTES = 1 << 18  # a reader looks at the index, then at one second: more would be read for nothing
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra field
 
 
@@ -109,11 +112,21 @@ def check_crc(address: VideoAddress) -> None:
 
 
 def _open_member(archive: BinaryIO, address: VideoAddress) -> BinaryIO:
-    entry = _find_member(archive, address)
-    if entry.compress_type != zipfile.ZIP_STORED:
-        return _unpack(archive, entry)
-    start = _find_data(archive, entry, address)
-    return io.BufferedReader(ByteRange(archive, start, entry.file_size), BLOCK_BYTES)
+    status = os.fstat(archive.fileno())
+    stored = _find_stored(archive.name, address.member, status.st_size, status.st_mtime_ns)
+    if stored is None:
+        return _unpack(archive, _find_member(archive, address))
+    return io.BufferedReader(ByteRange(archive, *stored), STORED_BLOCK_BYTES)
+
+
+@lru_cache(maxsize=4096)  # every clip of a recording is read out of one member, in every epoch
+def _find_stored(path: str, member: str, num_bytes: int, changed_ns: int) -> tuple[int, int] | None:
+    """(first byte, number of bytes) of a stored member; None for a compressed one."""
+    address = VideoAddress(path, member)
+    with Path(path).open("rb") as archive:
+        entry = _find_member(archive, address)
+        is_stored = entry.compress_type == zipfile.ZIP_STORED
+        return (_find_data(archive, entry, address), entry.file_size) if is_stored else None
 
 
 def _find_member(archive: BinaryIO, address: VideoAddress) -> zipfile.ZipInfo:

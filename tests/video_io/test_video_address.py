@@ -32,6 +32,15 @@ def test_a_range_of_the_archive_reads_and_seeks_like_the_file(tmp_path, draw_vid
         assert member.read(3) == whole[5:8]
 
 
+def test_an_archive_that_changes_under_its_name_is_looked_into_anew(tmp_path, draw_video, read_numbers):
+    address = pack(tmp_path / "a.zip", draw_video())
+    assert read_numbers(decode_frames(address, [17])) == [17]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("first.txt", b"something longer in front, so that the member begins elsewhere")
+        archive.write(draw_video(20, "other.mp4").path, address.member)
+    assert read_numbers(decode_frames(address, [17])) == [17]
+
+
 def test_a_compressed_member_is_unpacked(tmp_path, draw_video, read_numbers):
     address = pack(tmp_path / "a.zip", draw_video(), zipfile.ZIP_DEFLATED)
     assert read_numbers(decode_frames(address, [3])) == [3]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from driving.clock import US_PER_S
 from driving.errors import VideoError
 from driving.records import media_paths, record_name
 from qwenvl.data.frame_cache import Clip
@@ -133,7 +134,7 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
     num_frames = plan_num_frames(num_recorded, duration_s, preprocessing)
     clip_fps = round(num_frames / duration_s, 6)
     if listed is not None:
-        indices = np.asarray(listed)[np.arange(num_frames) * num_recorded // num_frames]
+        indices = np.asarray(listed)[_thin(num_recorded, num_frames, duration_s)]
         check_indices(address, info, indices)
     else:
         indices = plan_clip(
@@ -149,12 +150,23 @@ def _plan_clip(record: Record, path: Path, preprocessing: Preprocessing) -> Clip
     return ClipPlan(address, info, np.asarray(indices), size, clip_fps)
 
 
+def _thin(num_listed: int, num_frames: int, duration_s: float) -> np.ndarray:
+    """(num_frames,) int64 places: those of the listed frames that a file of these frames alone would give."""
+    from driving.sampling import choose_frames
+
+    listed_us, wanted_us = (
+        np.round(np.arange(count) * duration_s * US_PER_S / count).astype(np.int64)
+        for count in (num_listed, num_frames)
+    )
+    return choose_frames(listed_us, wanted_us)[0]
+
+
 @lru_cache(maxsize=16)
 def _probe(address: VideoAddress, num_bytes: int, changed_ns: int) -> VideoInfo:
     """Headers are kept for a while: the seconds of one recording stand one after the other in a training JSON."""
-    from video_io.probe import probe_video
+    from video_io.mp4_index import peek_video
 
-    return probe_video(address)
+    return peek_video(address)
 
 
 def _measure_clip(num_frames: int, fps_median: float, record: Record, fps: float) -> tuple[int, float]:

@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from driving.answer_format import AnswerFormat, parse_answer
 from driving.ego_history import check_track
-from driving.errors import AnswerError, DrivingError, RecordError
+from driving.errors import AnswerError, DrivingError, RecordError, VideoError
 from driving.executors import run_jobs
 from driving.ledger import MIN_BAD_TO_FAIL, Skip
-from driving.records import record_name
-from qwenvl.data.clips import plan_clips, plan_images
+from driving.records import media_paths, record_name
+from qwenvl.data.clips import find_media, plan_clips, plan_images
 from qwenvl.data.dataset import BadSample, DrivingDataset, explain_too_long, tokenize_record
 from qwenvl.data.labels import IGNORED
 from qwenvl.data.rows import Rows
@@ -155,8 +156,34 @@ class _Decode:
     dataset: DrivingDataset
 
     def __call__(self, index: int) -> Skip | None:
+        record, folders = self.dataset.records[index], self.dataset.folders[index]
+        try:
+            check_members(record, folders)
+        except VideoError as error:
+            return Skip(record_name(record), "decode", str(error))
         sample = self.dataset[index]
         return Skip(sample.id, "decode", sample.reason) if isinstance(sample, BadSample) else None
+
+
+def check_members(record: dict[str, Any], folders: Sequence[Any]) -> None:
+    """Read a row's member of an archive through, once for all rows in it: a decoder shows most damaged bytes as pixels.
+
+    Raises:
+        VideoError: Its bytes are not those that were stored.
+    """
+    if record.get("member"):
+        for path in media_paths(record, "video"):
+            archive = find_media(path, folders)
+            status = archive.stat()
+            _check_member(str(archive), record["member"], status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _check_member(path: str, member: str, num_bytes: int, changed_ns: int) -> None:
+    from driving.recording import VideoAddress
+    from video_io import check_crc
+
+    check_crc(VideoAddress(path, member))
 
 
 def check_answers(rows: Rows) -> list[Skip] | None:
