@@ -1,19 +1,23 @@
 """A Hugging Face dataset folder, written in a stream and equal in every byte: what `datasets.load_from_disk` reads.
 
-    write_split(folder/train, tables) ──▶ data-00000-of-00001.arrow, dataset_info.json, state.json
+    open_writer(folder/train) ──write, a table at a time──▶ data-00000-of-00001.arrow, dataset_info.json, state.json
     write_dataset_dict(folder, splits) ──▶ dataset_dict.json, last
+    read_split_names, iter_split ──▶ the tables again, in pieces of one size
 
 `save_to_disk` wants the whole split first and stamps it with random fingerprints; ours are hashes of what made it.
+`load_from_disk` maps the file into memory, where all that was read of it counts as used; `iter_split` reads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.pieces import cut_pieces
 from driving.ledger import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from datasets import Features
 
 DATA_NAME = "data-00000-of-00001.arrow"
+INFO_NAME = "dataset_info.json"
+DICT_NAME = "dataset_dict.json"
 
 
 def build_features(extra: dict[str, str]) -> Features:
@@ -73,35 +79,87 @@ def encode_messages(rows: list[list[dict[str, Any]]], features: Features) -> pa.
     return pa.array(stored, type=storage).cast(features.arrow_schema.field("messages").type)
 
 
-def write_split(
-    folder: Path, split: str, features: Features, tables: Iterable[pa.Table], on_rows: Callable[[int], None]
-) -> int:
-    """Write one split; `on_rows` is told how many rows each table added.
+def decode_messages(stored: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chat messages of one row as `to_pylist` gives them -> as they were."""
+    return [{**message, "content": [json.loads(block) for block in message["content"]]} for message in stored]
 
-    Returns:
-        The number of rows written.
+
+class SplitWriter:
+    """One split while it is written.
+
+    Attributes:
+        num_rows: written so far.
     """
+
+    def __init__(self, stream: Any, schema: pa.Schema) -> None:
+        self._stream, self._schema, self.num_rows = stream, schema, 0
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows; columns may come in any order."""
+        self._stream.write_table(table.select(self._schema.names).cast(self._schema).combine_chunks())
+        self.num_rows += table.num_rows
+
+
+@contextlib.contextmanager
+def open_writer(folder: Path, split: str, features: Features) -> Iterator[SplitWriter]:
+    """Write one split; it is complete when the block ends, and not there when the block fails."""
     import pyarrow as pa
 
     schema = features.arrow_schema
-    num_rows = 0
     digest = hashlib.sha256(split.encode())
     with write_atomically(folder / DATA_NAME) as handle:
         hashing = _HashingWriter(handle, digest)
         with pa.ipc.new_stream(hashing, schema) as stream:
-            for table in tables:
-                stream.write_table(table.select(schema.names).cast(schema).combine_chunks())
-                num_rows += table.num_rows
-                on_rows(table.num_rows)
+            writer = SplitWriter(stream, schema)
+            yield writer
         num_bytes = hashing.num_bytes
-    write_json(folder / "dataset_info.json", _describe_info(features, split, num_rows, num_bytes))
+    write_json(folder / INFO_NAME, _describe_info(features, split, writer.num_rows, num_bytes))
     write_json(folder / "state.json", _describe_state(split, digest.hexdigest()[:16]))
-    return num_rows
 
 
 def write_dataset_dict(folder: Path, splits: list[str]) -> None:
     """Name the splits; with this file the folder loads."""
-    write_json(folder / "dataset_dict.json", {"splits": splits}, indent=None)
+    write_json(folder / DICT_NAME, {"splits": splits}, indent=None)
+
+
+def read_split_names(folder: Path) -> list[str]:
+    """The splits of a dataset folder, in its order."""
+    return json.loads((folder / DICT_NAME).read_text(encoding="utf-8"))["splits"]
+
+
+def count_rows(folder: Path) -> int:
+    """Rows of one split, as it was finished with."""
+    (split,) = json.loads((folder / INFO_NAME).read_text(encoding="utf-8"))["splits"].values()
+    return split["num_examples"]
+
+
+def read_columns(folder: Path) -> list[str]:
+    """Names of the columns of one split."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(folder / DATA_NAME)) as file, pa.ipc.open_stream(file) as stream:
+        return stream.schema.names
+
+
+def iter_split(folder: Path, num_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """One split in tables of `num_rows` rows, the last one smaller; no more of it is in memory."""
+    return cut_pieces(_iter_stored(folder, num_rows, columns), num_rows)
+
+
+def _iter_stored(folder: Path, num_rows: int, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """The record batches as they were written, each into its own memory, in parts of at most `num_rows`.
+
+    The parts are those that `datasets` iterates over: where they meet, a parquet file that is written of them may end a
+    page, and its bytes are to stay what they were.
+    """
+    import pyarrow as pa
+
+    with pa.OSFile(str(folder / DATA_NAME)) as file, pa.ipc.open_stream(file) as stream:
+        for batch in stream:
+            table = pa.Table.from_batches([batch])
+            table = table if columns is None else table.select(columns)
+            for start in range(0, table.num_rows, num_rows):
+                yield table.slice(start, num_rows)
 
 
 class _HashingWriter:
@@ -113,10 +171,10 @@ class _HashingWriter:
         self._handle, self._digest, self.num_bytes = handle, digest, 0
 
     def write(self, data: Any) -> int:
-        data = bytes(data)
-        self._digest.update(data)
-        self.num_bytes += len(data)
-        return self._handle.write(data)
+        view = memoryview(data)
+        self._digest.update(view)
+        self.num_bytes += view.nbytes
+        return self._handle.write(view)
 
     def flush(self) -> None:
         self._handle.flush()

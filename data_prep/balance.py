@@ -9,15 +9,14 @@ balance; a bin half as common has 2, and none more than `max_weight`: a bin of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data_prep.arrow_dataset import iter_split
 from data_prep.dataset_rows import read_arrays
 from driving.motion_bins import SPEED_BINS, TURN_BINS, mean_speed_mps, speed_bin, turn_bin, turn_deg
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 NONE = "none"
 AXES = {"turn": TURN_BINS, "speed": SPEED_BINS}
@@ -41,9 +40,9 @@ class Balance:
     weights: np.ndarray
     max_weight: float
 
-    def row_weights(self) -> list[float]:
+    def row_weights(self) -> np.ndarray:
         """(N,) how often each row is used in an epoch."""
-        return self.weights[self.bins].tolist()
+        return self.weights[self.bins]
 
     def to_json(self) -> dict[str, Any]:
         """balance.json: rows and weight of each bin, and what becomes of an epoch."""
@@ -67,10 +66,10 @@ class Balance:
         )
 
 
-def plan_balance(split: Dataset, axis: str, max_weight: float) -> Balance:
-    """Weigh the rows of a split by the bins of their labels; the labels are read in pieces."""
-    parts = [assign_bins(table, axis) for table in split.with_format("arrow").iter(batch_size=BATCH_ROWS)]
-    bins = np.concatenate(parts)
+def plan_balance(split: Path, axis: str, max_weight: float) -> Balance:
+    """Weigh the rows of a split's folder by the bins of their labels; the labels are read in pieces."""
+    tables = iter_split(split, BATCH_ROWS, ("targets", "future_pose"))
+    bins = np.concatenate([assign_bins(table, axis).astype(np.int8) for table in tables])
     return Balance(axis, bins, plan_weights(np.bincount(bins, minlength=len(AXES[axis])), max_weight), max_weight)
 
 

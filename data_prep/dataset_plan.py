@@ -6,25 +6,25 @@ segments.parquet ──▶ which rows have labels ──▶ which of them are us
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from data_prep.dataset_options import DatasetOptions
+from data_prep.index_scan import IndexScan, Kind, iter_rows, scan_index
 from data_prep.leakage import check_leakage
 from data_prep.licences import SYNTHETIC
 from data_prep.segment_table import SegmentTable
-from data_prep.split_rule import LEFT_OUT, SIDES, SplitPlan, SplitRow, SplitRule
+from data_prep.split_rule import OUT, SIDES, SplitPlan, SplitRule
 from data_prep.splits import choose_rows, plan_splits
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
 from driving.ledger import Skip
 
-LIGHT_COLUMNS = (
-    "segment_uuid", "clip_uuid", "start_second", "group", "split", "video_path", "member", "video_start", "fps",
-    "num_frames", "height", "width", "has_labels", "source", "platform",
-)  # fmt: skip
-Columns = dict[str, list[Any]]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DatasetPlan:
 
     Attributes:
         segments: the index that the rows come from.
-        sides: one a row of the index; LEFT_OUT for a row that is not used.
+        side_codes: (rows of the index,) int8 place in SIDES; OUT for a row that is not used.
         split: how sides were chosen, for the rows that could be used.
         skips: rows left out for a reason known from the index alone. None of them is bad.
         answer_format: the question, and the shape of the answer.
@@ -45,7 +45,7 @@ class DatasetPlan:
     """
 
     segments: SegmentTable
-    sides: list[str]
+    side_codes: np.ndarray
     split: SplitPlan
     skips: list[Skip]
     answer_format: AnswerFormat
@@ -60,8 +60,17 @@ class DatasetPlan:
     @property
     def num_rows(self) -> dict[str, int]:
         """Rows of each side that has some, in the order train, val, test."""
-        counts = Counter(self.sides)
-        return {side: counts[side] for side in SIDES if counts[side]}
+        counts = {side: int((self.side_codes == code).sum()) for code, side in enumerate(SIDES)}
+        return {side: count for side, count in counts.items() if count}
+
+    def iter_sides(self) -> Iterator[tuple[str, pa.Table]]:
+        """(side, its rows of a piece of the index), piece after piece: each side's rows are in the index's order."""
+        start = 0
+        for piece in self.segments.iter_pieces():
+            codes = self.side_codes[start : start + piece.num_rows]
+            start += piece.num_rows
+            for code in np.unique(codes[codes != OUT]).tolist():
+                yield SIDES[code], piece.filter(codes == code)
 
 
 def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan:
@@ -70,39 +79,43 @@ def plan_dataset(options: DatasetOptions, segments: SegmentTable) -> DatasetPlan
     Raises:
         DrivingError: The options and the segments disagree, no row has labels, or the rows cannot be split.
     """
-    columns = segments.read_rows(LIGHT_COLUMNS)
-    fps, num_frames = check_rate(columns, options.fps)
+    scan = scan_index(segments, options.duration)
+    fps, num_frames = check_rate(scan.shapes, options.fps)
     check_duration(fps, num_frames, options.duration, segments.read_plan().get("duration"))
     answer_format = plan_answer_format(options, fps, num_frames)
-    labelled = find_labelled(columns, has_ego_motion_dir=options.ego_motion_dir is not None)
-    skips = [_skip_unlabelled(columns, index) for index in sorted(set(range(segments.num_rows)) - set(labelled))]
-    rows = build_split_rows(columns, labelled, options.duration)
+    labelled = find_labelled(scan, has_ego_motion_dir=options.ego_motion_dir is not None)
+    skips = _skip_unlabelled(segments, labelled)
+    rows = scan.rows.take(labelled)
     if options.max_samples:
         chosen = choose_rows(rows, options.max_samples, options.seed)
-        labelled, rows = [labelled[i] for i in chosen], [rows[i] for i in chosen]
+        labelled, rows = labelled[chosen], rows.take(chosen)
     rule = SplitRule(options.test_ratio, options.val_ratio, options.seed, options.split_by, options.allow_one_recording)
     split = plan_splits(rows, rule)
     check_leakage(rows, split)
-    sides = [LEFT_OUT] * segments.num_rows
-    for index, row, side in zip(labelled, rows, split.sides, strict=True):
-        sides[index] = side
-        if side == LEFT_OUT:
-            skips.append(Skip(row.segment, "split", "left out: in the gap between two sides of one recording"))
-    used = [index for index in labelled if sides[index] != LEFT_OUT]
+    side_codes = np.full(segments.num_rows, OUT, dtype=np.int8)
+    side_codes[labelled] = split.codes
+    left_out = rows.read_segments(np.flatnonzero(split.codes == OUT))
+    skips += [Skip(name, "split", "left out: in the gap between two sides of one recording") for name in left_out]
+    used = side_codes != OUT
+    counts = np.bincount(scan.kind_codes[used], minlength=len(scan.kinds)).tolist()
+    kinds = {kind: count for kind, count in zip(scan.kinds, counts, strict=True) if count}
     return DatasetPlan(
-        segments, sides, split, skips, answer_format, fps, num_frames,
-        frame_sizes=_count(f"{columns['height'][i]}x{columns['width'][i]}" for i in used),
-        sources=_count(str(columns["source"][i] or "unknown") for i in used),
+        segments, side_codes, split, skips, answer_format, fps, num_frames,
+        frame_sizes=_count(kinds, lambda kind: f"{kind.height}x{kind.width}"),
+        sources=_count(kinds, lambda kind: str(kind.source or "unknown")),
         origins=_count(
-            SYNTHETIC if columns["platform"][i] == SYNTHETIC else str(columns["source"][i] or "unknown") for i in used
+            kinds, lambda kind: SYNTHETIC if kind.platform == SYNTHETIC else str(kind.source or "unknown")
         ),
-        num_recordings=len({columns["clip_uuid"][i] for i in used}),
-        is_synthetic=any(columns["platform"][i] == SYNTHETIC for i in used),
+        num_recordings=len(np.unique(scan.rows.recording.codes[used])),
+        is_synthetic=any(kind.platform == SYNTHETIC for kind in kinds),
     )  # fmt: skip
 
 
-def check_rate(columns: Columns, asked_fps: float | str) -> tuple[float, int]:
+def check_rate(found: set[tuple[float, int]], asked_fps: float | str) -> tuple[float, int]:
     """The rate and number of frames that all segments share.
+
+    Args:
+        found: (frames per second, frames in a segment) of any of them.
 
     Returns:
         (frames per second, frames in a segment).
@@ -110,7 +123,7 @@ def check_rate(columns: Columns, asked_fps: float | str) -> tuple[float, int]:
     Raises:
         DrivingError: They differ among segments, or the rate from what was asked for.
     """
-    shapes = sorted({(float(fps), int(num)) for fps, num in zip(columns["fps"], columns["num_frames"], strict=True)})
+    shapes = sorted(found)
     if len(shapes) > 1:
         listed = ", ".join(f"{num} frames at {fps:g} fps" for fps, num in shapes[:4])
         raise DrivingError(f"the segments differ in rate or length ({listed}); cut them again with one --fps")
@@ -162,47 +175,35 @@ def plan_answer_format(options: DatasetOptions, fps: float, num_frames: int) -> 
     )  # fmt: skip
 
 
-def find_labelled(columns: Columns, *, has_ego_motion_dir: bool) -> list[int]:
-    """Rows that can be trained on.
+def find_labelled(scan: IndexScan, *, has_ego_motion_dir: bool) -> np.ndarray:
+    """Places of the rows that can be trained on, increasing.
 
     Raises:
         DrivingError: There is none.
     """
     if has_ego_motion_dir:
-        return list(range(len(columns["segment_uuid"])))
-    labelled = [index for index, has_labels in enumerate(columns["has_labels"]) if has_labels is not False]
-    if not labelled:
-        sources = ", ".join(sorted({str(source) for source in columns["source"] if source})) or "unknown"
+        return np.arange(len(scan.rows))
+    labelled = np.flatnonzero(scan.is_labelled)
+    if not len(labelled):
+        sources = ", ".join(sorted({str(kind.source) for kind in scan.kinds if kind.source})) or "unknown"
         raise DrivingError(
-            f"none of the {len(columns['segment_uuid']):,} segments has labels (source: {sources}), so there is "
+            f"none of the {len(scan.rows):,} segments has labels (source: {sources}), so there is "
             "nothing to train on or to score; use recordings with ego motion, or pass --ego-motion-dir. This version "
             "has no tool that predicts without scoring: show the clips to a program that serves a trained model"
         )
     return labelled
 
 
-def build_split_rows(columns: Columns, indices: Sequence[int], duration_s: float) -> list[SplitRow]:
-    """What splitting needs to know of the rows at `indices`."""
-    return [
-        SplitRow(
-            segment=columns["segment_uuid"][i],
-            recording=columns["clip_uuid"][i],
-            group=columns["group"][i],
-            official=columns["split"][i] or "",
-            start_s=float(columns["start_second"][i]),
-            stop_s=float(columns["start_second"][i]) + 2 * duration_s,
-            video=f"{columns['video_path'][i]}:{columns['member'][i] or ''}@{columns['video_start'][i] or 0}",
-        )
-        for i in indices
-    ]
+def _skip_unlabelled(segments: SegmentTable, labelled: np.ndarray) -> list[Skip]:
+    is_unlabelled = np.ones(segments.num_rows, dtype=bool)
+    is_unlabelled[labelled] = False
+    named = iter_rows(segments, np.flatnonzero(is_unlabelled), ("segment_uuid", "source"))
+    reason = "has no ego motion (source {}), so nothing to learn or to score"
+    return [Skip(name, "label", reason.format(source or "unknown")) for name, source in named]
 
 
-def _skip_unlabelled(columns: Columns, index: int) -> Skip:
-    source = columns["source"][index] or "unknown"
-    return Skip(
-        columns["segment_uuid"][index], "label", f"has no ego motion (source {source}), so nothing to learn or to score"
-    )
-
-
-def _count(names: Any) -> dict[str, int]:
-    return dict(sorted(Counter(names).items()))
+def _count(kinds: dict[Kind, int], name: Callable[[Kind], str]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for kind, count in kinds.items():
+        counts[name(kind)] += count
+    return dict(sorted(counts.items()))

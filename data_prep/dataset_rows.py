@@ -51,7 +51,8 @@ class RowBuilder:
 
         labels = self._read_labels(table)
         kept = [index for index, row in enumerate(labels) if row is not None]
-        table, labels = table.take(pa.array(kept, pa.int64())), [labels[index] for index in kept]
+        if len(kept) < len(labels):
+            table, labels = table.take(pa.array(kept, pa.int64())), [labels[index] for index in kept]
         targets = np.array([row["targets"] for row in labels]).reshape(-1, self._num_samples, 2)
         self.statistics.add(targets)
         texts = [format_answer(Trajectory.from_pairs(pairs), self._format) for pairs in targets]

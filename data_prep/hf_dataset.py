@@ -8,11 +8,12 @@ Labels were computed with the segments; here they are only written down as text 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_prep.arrow_dataset import build_features, write_dataset_dict, write_split
+from data_prep.arrow_dataset import build_features, iter_split, open_writer, write_dataset_dict
 from data_prep.data_card import CARD_NAME, write_card
 from data_prep.dataset_options import DatasetOptions
 from data_prep.dataset_plan import DatasetPlan, plan_dataset
@@ -26,6 +27,9 @@ from driving.errors import DrivingError
 from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, write_json, write_ledger
 from driving.lineage import write_commands
 from driving.options import describe_options, format_command, parse_options
+
+if TYPE_CHECKING:
+    from datasets import Features
 
 FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
 
@@ -91,23 +95,16 @@ def write_dataset(options: DatasetOptions, dataset: DatasetPlan, plan: dict[str,
     Returns:
         The summary that the manifest keeps.
     """
-    from tqdm import tqdm
-
     features = build_features({name: kind for name, kind in EXTRA_COLUMNS.items() if name in dataset.segments.columns})
     relabel = None
     if options.ego_motion_dir is not None:
         plan = dataset.segments.read_plan()
         relabel = build_relabel(options.ego_motion_dir, dataset.fps, options.duration, plan)
     builder = RowBuilder(dataset.answer_format, dataset.num_frames, features, relabel)
-    counts: dict[str, int] = {}
-    statistics: dict[str, LabelStatistics] = {}
-    with tqdm(total=sum(dataset.num_rows.values()), unit=" rows", desc="dataset", disable=None) as progress:
-        for side in dataset.num_rows:
-            builder.statistics = statistics[side] = LabelStatistics()
-            tables = dataset.segments.iter_tables([row_side == side for row_side in dataset.sides])
-            built = (builder.build_table(table) for table in tables)
-            counts[side] = write_split(options.output_dir / side, side, features, built, progress.update)
-            write_examples(options.output_dir, side, options.examples_preview)
+    statistics = {side: LabelStatistics() for side in dataset.num_rows}
+    counts = write_splits(options.output_dir, dataset, features, builder, statistics)
+    for side in counts:
+        write_examples(options.output_dir, side, options.examples_preview)
     write_ledger(options.output_dir / LEDGER_NAME, [*dataset.skips, *builder.skips])
     num_planned = sum(dataset.num_rows.values())
     check_bad_fraction(len(builder.skips), num_planned, options.max_bad_fraction, options.output_dir / LEDGER_NAME)
@@ -128,12 +125,31 @@ def write_dataset(options: DatasetOptions, dataset: DatasetPlan, plan: dict[str,
     }
 
 
+def write_splits(
+    folder: Path, dataset: DatasetPlan, features: Features, builder: RowBuilder, statistics: dict[str, LabelStatistics]
+) -> dict[str, int]:
+    """Go through the index once and write each row to its side; returns the rows of each."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as files:
+        progress = files.enter_context(
+            tqdm(total=sum(dataset.num_rows.values()), unit=" rows", desc="dataset", disable=None)
+        )
+        writers = {side: files.enter_context(open_writer(folder / side, side, features)) for side in statistics}
+        for side, table in dataset.iter_sides():
+            builder.statistics = statistics[side]
+            writers[side].write(builder.build_table(table))
+            progress.update(table.num_rows)
+        return {side: writer.num_rows for side, writer in writers.items()}
+
+
 def write_examples(folder: Path, side: str, num_rows: int) -> None:
     """The first rows of a split as a reader gets them back from disk, for people to look at."""
     from datasets import Dataset
 
-    split = Dataset.load_from_disk(str(folder / side))
-    write_json(folder / f"{side}_examples.json", split.select(range(min(num_rows, len(split)))).to_list())
+    first = next(iter_split(folder / side, max(1, num_rows)), None)
+    rows = [] if first is None else Dataset(first.slice(0, num_rows)).to_list()
+    write_json(folder / f"{side}_examples.json", rows)
 
 
 def list_warnings(options: DatasetOptions, dataset: DatasetPlan, statistics: dict[str, LabelStatistics]) -> list[str]:

@@ -1,7 +1,7 @@
 """The index of segments, read back in pieces: one parquet, its JSON twin, or the parquets of all chunks.
 
-open_segments(path) ──▶ SegmentTable ──read_rows──▶ light rows, for splitting
-                                     ──iter_tables(columns, is_wanted)──▶ Arrow tables of the wanted rows, in order
+open_segments(path) ──▶ SegmentTable ──iter_pieces(columns)──▶ Arrow tables of 2,000 rows, whatever the files are
+                                     ──iter_tables(is_wanted)──▶ of them the wanted rows
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_prep.chunks import CHUNK_FOLDER
+from data_prep.pieces import cut_pieces
 from driving.errors import SourceError
 from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_manifest
 
@@ -28,6 +30,7 @@ REQUIRED = (
     "targets", "observed", "future_pose",
 )  # fmt: skip
 BATCH_ROWS = 2_000
+READ_BYTES = 2**16  # at a time, of each column
 
 
 @dataclass(frozen=True)
@@ -47,54 +50,62 @@ class SegmentTable:
     table: pa.Table | None = None
 
     def read_rows(self, columns: Sequence[str]) -> dict[str, list[Any]]:
-        """Whole columns as lists; one that the index lacks is a list of None."""
+        """Whole columns as lists; one that the index lacks is a list of None. Not for millions of rows."""
         known = [name for name in columns if name in self.columns]
-        if self.table is not None:
-            table = self.table.select(known)
-        else:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            files = list_files(self.path)
-            table = pa.concat_tables(pq.read_table(file, columns=known, partitioning=None) for file in files)
-        return {name: table[name].to_pylist() if name in known else [None] * self.num_rows for name in columns}
+        read: dict[str, list[Any]] = {name: [] if name in known else [None] * self.num_rows for name in columns}
+        for piece in self.iter_pieces(known):
+            for name in known:
+                read[name] += piece[name].to_pylist()
+        return read
 
     def count_labels(self) -> np.ndarray:
         """(num_rows,) int64 target samples of each row, 0 where it has no labels."""
         import pyarrow.compute as pc
 
         counts = [
-            pc.fill_null(pc.list_value_length(table["targets"]), 0).to_numpy() for table in self._iter_all(["targets"])
+            pc.fill_null(pc.list_value_length(piece["targets"]), 0).to_numpy()
+            for piece in self.iter_pieces(["targets"])
         ]
         return np.concatenate(counts).astype(np.int64)
 
-    def iter_tables(self, is_wanted: Sequence[bool], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def iter_tables(
+        self, is_wanted: Sequence[bool] | np.ndarray, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
         """Tables of the wanted rows, in the index's order, a few thousand rows at a time."""
         import pyarrow as pa
 
-        start = 0
-        for table in self._iter_all(columns):
-            mask = is_wanted[start : start + table.num_rows]
-            start += table.num_rows
-            if any(mask):
-                yield table.filter(pa.array(mask, pa.bool_()))
+        wanted, start = np.asarray(is_wanted, dtype=bool), 0
+        for piece in self.iter_pieces(columns):
+            mask = wanted[start : start + piece.num_rows]
+            start += piece.num_rows
+            if mask.any():
+                yield piece.filter(pa.array(mask))
 
-    def _iter_all(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    def iter_pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows, BATCH_ROWS at a time (fewer at the end): the pieces do not depend on how the files cut them."""
+        if self.table is not None:
+            tables = iter([self.table if columns is None else self.table.select(columns)])
+        else:
+            tables = self._iter_files(self.columns if columns is None else columns)
+        return cut_pieces(tables, BATCH_ROWS)
+
+    def _iter_files(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self.table is not None:
-            table = self.table if columns is None else self.table.select(columns)
-            for start in range(0, table.num_rows, BATCH_ROWS):
-                yield table.slice(start, BATCH_ROWS)
-            return
         for file in list_files(self.path):
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                    yield pa.Table.from_batches([batch])
+            # With pre_buffer all that was read of the file stays in memory until it is closed; threads gain nothing.
+            with pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as parquet:
+                for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False):
+                    # In one order in every file.
+                    yield pa.Table.from_batches([batch]).select(list(columns))
 
     def sha256(self) -> str:
         """The index file's hash, or that of its files' hashes: what a dataset made from it is bound to."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         hashes = []
         for file in list_files(self.path):
             with file.open("rb") as handle:

@@ -1,38 +1,20 @@
-"""What splitting is told and what it says: rows and a rule in, a plan out. No decision is taken here."""
+"""The rule of a split and the plan that comes of it. No decision is taken here."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from driving.errors import DrivingError
 
 SIDES = ("train", "val", "test")
 LEFT_OUT = ""
 TIME_TOLERANCE_S = 1e-6  # seconds that touch do not overlap, whatever their last binary digit
-RANK = {side: rank for rank, side in enumerate(SIDES)}  # higher = held out further
-
-
-class SplitRow(NamedTuple):
-    """What splitting needs to know of one segment.
-
-    Attributes:
-        segment: its id.
-        recording: its recording's id; `start_s` and `stop_s` are on that recording's clock.
-        group: what must stay on one side.
-        official: "train", "val", "test", or "" where the dataset does not say.
-        start_s, stop_s: from the start of its input to the end of its target, half-open.
-        video: identity of its pixels (path, member, start).
-    """
-
-    segment: str
-    recording: str
-    group: str
-    official: str
-    start_s: float
-    stop_s: float
-    video: str
+RANK = {side: rank for rank, side in enumerate(SIDES)}  # higher = held out further; also a side's number in arrays
+OUT = -1  # LEFT_OUT's number
 
 
 @dataclass(frozen=True)
@@ -72,17 +54,23 @@ class SplitPlan:
     """The side of every row, in the order of the rows.
 
     Attributes:
-        sides: "train", "val", "test", or LEFT_OUT for a row in the gap between two sides of one recording.
+        codes: (N,) int8 RANK of a row's side, or OUT for a row in the gap between two sides of one recording.
         rule: "official", "hash", "official and hash" or "time".
         moved: groups that changed side so that none is empty -> their side now.
         cut: groups that the official split cuts -> the held-out side they went to.
     """
 
-    sides: list[str]
+    codes: np.ndarray
     rule: str
     moved: dict[str, str] = field(default_factory=dict)
     cut: dict[str, str] = field(default_factory=dict)
     without_val: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> list[str]:
+        """The same in words: "train", "val", "test" or LEFT_OUT."""
+        words = (*SIDES, LEFT_OUT)
+        return [words[code] for code in self.codes]
 
     @property
     def is_one_recording(self) -> bool:
@@ -99,7 +87,7 @@ class SplitPlan:
             "num_cut_groups": len(self.cut),
             "cut_groups": dict(sorted(self.cut.items())[:20]),
             "groups_without_val": list(self.without_val[:20]),
-            "num_left_out": self.sides.count(LEFT_OUT),
+            "num_left_out": int((self.codes == OUT).sum()),
         }
 
 

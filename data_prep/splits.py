@@ -1,6 +1,6 @@
 """Which rows are trained on, which choices are made on, and which only the final report reads.
 
-    rows ──choose_rows──▶ fewer rows ──plan_splits──▶ SplitPlan(sides: one a row) ──check_leakage──▶ silent, or an error
+    rows ──choose_rows──▶ fewer rows ──plan_splits──▶ SplitPlan(a side a row) ──check_leakage──▶ silent, or an error
 
 Pure functions: nothing is read or written. What must not be cut is the *group* (clip, ride, scene). Its side is the
 dataset's official one where it has one, else a hash of the group's name, so that it stays when the data grow.
@@ -9,50 +9,59 @@ Fewer groups than sides are an error, or with leave are split in time (split_tim
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
-from data_prep.split_rule import RANK, SIDES, SplitPlan, SplitRow, SplitRule, hash_fraction
+import numpy as np
+
+from data_prep.split_rows import SplitRows
+from data_prep.split_rule import OUT, RANK, SIDES, SplitPlan, SplitRule, hash_fraction
 from data_prep.split_time import plan_time_sides
 from driving.errors import DrivingError
 
 
-def choose_rows(rows: Sequence[SplitRow], num_rows: int, seed: int) -> list[int]:
+def choose_rows(rows: SplitRows, num_rows: int, seed: int) -> np.ndarray:
     """Choose some rows evenly over recordings: one of each before a second of any.
 
     Returns:
         Indices into `rows`, ascending; all of them where there are no more than `num_rows`.
     """
-    by_recording: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        by_recording[row.recording].append((hash_fraction(seed, row.segment), index))
-    ranked = [
-        (rank, hash_fraction(seed, recording), index)
-        for recording, members in by_recording.items()
-        for rank, (_, index) in enumerate(sorted(members))
-    ]
-    return sorted(index for *_, index in sorted(ranked)[:num_rows])
+    places = np.arange(len(rows))
+    if not len(rows):
+        return places
+    codes = rows.recording.codes
+    fractions = np.fromiter((hash_fraction(seed, name) for name in rows.read_segments(places)), np.float64, len(rows))
+    order = np.lexsort((places, fractions, codes))
+    is_first = np.concatenate([[True], np.diff(codes[order]) != 0])
+    firsts = np.flatnonzero(is_first)
+    ranks = np.empty(len(rows), dtype=np.int64)
+    ranks[order] = places - firsts[np.cumsum(is_first) - 1]
+    of_recording = np.array([hash_fraction(seed, name) for name in rows.recording.names])
+    return np.sort(np.lexsort((places, of_recording[codes], ranks))[:num_rows])
 
 
-def plan_splits(rows: Sequence[SplitRow], rule: SplitRule) -> SplitPlan:
+def plan_splits(rows: SplitRows, rule: SplitRule) -> SplitPlan:
     """Give every row its side.
 
     Raises:
         DrivingError: There are fewer groups than sides and rows may not be split in time, or nothing may be trained on.
     """
     official = _read_official_sides(rows) if rule.by == "official" else {}
-    groups = sorted({row.group for row in rows})
+    used = rows.group.list_used()
+    groups = sorted(rows.group.names[code] for code in used)
     num_sides = 1 + len(rule.ratios)
     if len(groups) < num_sides:
         _check_may_split_in_time(groups, num_sides, rule)
-        sides, without_val = plan_time_sides(rows, rule)
-        return SplitPlan(sides, "time", without_val=without_val)
+        codes, without_val = plan_time_sides(rows, rule)
+        return SplitPlan(codes, "time", without_val=without_val)
     side_of = plan_group_sides(groups, {group: side for group, (side, _) in official.items()}, rule)
     moved = fill_empty_sides(side_of, {group: side for group, (side, _) in official.items()}, rule)
     cut = {group: side_of[group] for group, (_, is_cut) in official.items() if is_cut}
     is_all_official = len(official) == len(groups)
     rule_name = "hash" if not official else "official" if is_all_official else "official and hash"
-    return SplitPlan([side_of[row.group] for row in rows], rule_name, moved, cut)
+    of_group = np.full(len(rows.group.names), OUT, dtype=np.int8)
+    of_group[used] = [RANK[side_of[rows.group.names[code]]] for code in used]
+    return SplitPlan(of_group[rows.group.codes], rule_name, moved, cut)
 
 
 def _check_may_split_in_time(groups: list[str], num_sides: int, rule: SplitRule) -> None:
@@ -72,17 +81,27 @@ def _check_may_split_in_time(groups: list[str], num_sides: int, rule: SplitRule)
     )
 
 
-def _read_official_sides(rows: Sequence[SplitRow]) -> dict[str, tuple[str, bool]]:
+def _read_official_sides(rows: SplitRows) -> dict[str, tuple[str, bool]]:
     """group -> (its official side, whether the official split cuts it). A cut group goes to the held-out side."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row.official:
-            if row.official not in RANK:
-                raise DrivingError(
-                    f"segment {row.segment} has the split {row.official!r}, not one of {', '.join(SIDES)}"
-                )
-            found[row.group].add(row.official)
-    return {group: (max(sides, key=RANK.__getitem__), len(sides) > 1) for group, sides in found.items()}
+    names = rows.official.names
+    unknown = [code for code in rows.official.list_used() if names[code] not in ("", *SIDES)]
+    if unknown:
+        row = np.flatnonzero(np.isin(rows.official.codes, unknown))[:1]
+        raise DrivingError(
+            f"segment {next(rows.read_segments(row))} has the split {names[rows.official.codes[row[0]]]!r}, "
+            f"not one of {', '.join(SIDES)}"
+        )
+    ranks = np.array([RANK.get(name, OUT) for name in names], dtype=np.int8)[rows.official.codes]
+    is_told = ranks != OUT
+    groups = rows.group.codes[is_told]
+    lowest = np.full(len(rows.group.names), len(SIDES), dtype=np.int8)
+    highest = np.full(len(rows.group.names), OUT, dtype=np.int8)
+    np.minimum.at(lowest, groups, ranks[is_told])
+    np.maximum.at(highest, groups, ranks[is_told])
+    return {
+        rows.group.names[code]: (SIDES[highest[code]], bool(lowest[code] < highest[code]))
+        for code in np.flatnonzero(highest != OUT).tolist()
+    }
 
 
 def plan_group_sides(groups: Sequence[str], official: dict[str, str], rule: SplitRule) -> dict[str, str]:

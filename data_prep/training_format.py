@@ -11,14 +11,18 @@ Everything is streamed: no split is ever in memory. Segments that point into a r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
+from data_prep.arrow_dataset import count_rows, decode_messages, iter_split, read_columns, read_split_names
 from data_prep.balance import AXES, BALANCE_NAME, NONE, plan_balance
 from data_prep.data_card import CARD_NAME, write_card
 from driving.errors import DrivingError
@@ -39,7 +43,6 @@ from driving.records import WEIGHT_KEY, check_record, conversations_from_message
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, DatasetDict
 
 FORMAT_VERSION = 3  # part of the plan: raise it when the same input gives other bytes
 BATCH_ROWS = 1_000
@@ -132,24 +135,23 @@ def plan_output(options: ConvertOptions) -> dict[str, Any]:
 
 def write_training_files(options: ConvertOptions, plan: dict[str, Any]) -> dict[str, Any]:
     """Write the JSON of every split, the truth, then dataset.json and the data card."""
-    from datasets import load_from_disk
     from tqdm import tqdm
 
-    dataset = load_from_disk(str(options.dataset_dir))
-    counts = {}
-    with tqdm(total=sum(map(len, dataset.values())), unit=" rows", desc="convert", disable=None) as progress:
-        for name, split in dataset.items():
-            is_index = "video_start" in split.column_names and split.with_format("arrow")[:1]["video_start"][0].is_valid
-            path = options.output_dir / f"{name}{'.index' if is_index else ''}.json"
-            balance = None
-            if name == TRAIN and options.balance != NONE:
-                balance = plan_balance(split, options.balance, options.max_weight)
-                write_json(options.output_dir / BALANCE_NAME, balance.to_json())
-                print(balance.describe(), flush=True)
-            weights = balance.row_weights() if balance is not None else None
-            counts[name] = write_records(path, _iter_records(split, options.system, progress.update, weights))
+    splits = {name: options.dataset_dir / name for name in read_split_names(options.dataset_dir)}
     facts = json.loads((options.dataset_dir / DATASET_NAME).read_text(encoding="utf-8"))
-    write_truth(options.output_dir / TRUTH_NAME, dataset, (facts["duration_s"], facts["num_frames"]))
+    truth_path, length = options.output_dir / TRUTH_NAME, (facts["duration_s"], facts["num_frames"])
+    counts = {}
+    with (
+        open_truth(truth_path, length) as truth,
+        tqdm(total=sum(map(count_rows, splits.values())), unit=" rows", desc="convert", disable=None) as progress,
+    ):
+        for name, split in splits.items():
+            path = options.output_dir / f"{name}{'.index' if points_into_recordings(split) else ''}.json"
+            weights = plan_weights(options, split) if name == TRAIN and options.balance != NONE else None
+            tables = _noting(iter_split(split, BATCH_ROWS), lambda table, name=name: truth.add(table, name))
+            counts[name] = write_records(path, _iter_records(tables, options.system, progress.update, weights))
+        if not sum(counts.values()):
+            raise DrivingError(f"the dataset for {truth_path} holds no row")
     with (
         (options.dataset_dir / DATASET_NAME).open("rb") as source,
         write_atomically(options.output_dir / DATASET_NAME) as target,
@@ -176,18 +178,42 @@ def write_records(path: Path, records: Iterator[dict[str, Any]]) -> int:
     return count
 
 
+def points_into_recordings(split: Path) -> bool:
+    """Whether the rows of a split are places in recordings (`--cut index`), by its first row."""
+    if INDEX_KEYS[0] not in read_columns(split):
+        return False
+    first = next(iter_split(split, 1, INDEX_KEYS[:1]), None)
+    return first is not None and first[INDEX_KEYS[0]][0].is_valid
+
+
+def plan_weights(options: ConvertOptions, split: Path) -> np.ndarray:
+    """(rows,) how often each training row is used in an epoch; says so on the screen and in balance.json."""
+    balance = plan_balance(split, options.balance, options.max_weight)
+    write_json(options.output_dir / BALANCE_NAME, balance.to_json())
+    print(balance.describe(), flush=True)
+    return balance.row_weights()
+
+
+def _noting(tables: Iterable[pa.Table], note: Callable[[pa.Table], None]) -> Iterator[pa.Table]:
+    for table in tables:
+        note(table)
+        yield table
+
+
 def _iter_records(
-    split: Dataset, keep_system: bool, on_rows: Any, weights: Sequence[float] | None
+    tables: Iterable[pa.Table], keep_system: bool, on_rows: Callable[[int], object], weights: np.ndarray | None
 ) -> Iterator[dict[str, Any]]:
     start = 0
-    columns = ["segment_uuid", "group", "messages", *(key for key in INDEX_KEYS if key in split.column_names)]
-    for batch in split.select_columns(columns).iter(batch_size=BATCH_ROWS):
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*map(batch.get, columns), strict=True)]
-        for place, row in enumerate(rows, start):
+    for table in tables:
+        columns = ["segment_uuid", "group", "messages", *(key for key in INDEX_KEYS if key in table.column_names)]
+        lists = [table[name].to_pylist() for name in columns]
+        for place, values in enumerate(zip(*lists, strict=True), start):
+            row = dict(zip(columns, values, strict=True))
+            row["messages"] = decode_messages(row["messages"])
             record = format_record(row, keep_system=keep_system)
-            yield record if weights is None else {**record, WEIGHT_KEY: weights[place]}
-        start += len(rows)
-        on_rows(len(rows))
+            yield record if weights is None else {**record, WEIGHT_KEY: float(weights[place])}
+        start += table.num_rows
+        on_rows(table.num_rows)
 
 
 def format_record(row: dict[str, Any], *, keep_system: bool) -> dict[str, Any]:
@@ -203,28 +229,39 @@ def format_record(row: dict[str, Any], *, keep_system: bool) -> dict[str, Any]:
     return record
 
 
-def write_truth(path: Path, dataset: DatasetDict, length: tuple[float, int]) -> None:
-    """Write the numbers that scoring reads, one row an id, all splits in one file.
+class TruthWriter:
+    """truth.parquet while it is written, one row an id, all splits in one file.
 
     Columns: id, split, group, targets (T, 2), observed (T, 2), future_pose (n, 3), the times of targets and poses in
     seconds after the start of the answered window, mean target speed, and what is known of the recording.
+    """
+
+    def __init__(self, handle: IO[bytes], length: tuple[float, int]) -> None:
+        self._handle, self._length, self._writer = handle, length, None
+
+    def add(self, table: pa.Table, split: str) -> None:
+        """Add a piece of a split."""
+        import pyarrow.parquet as pq
+
+        truth = build_truth(table, split, self._length)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._handle, truth.schema, compression="zstd")
+        self._writer.write_table(truth)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextlib.contextmanager
+def open_truth(path: Path, length: tuple[float, int]) -> Iterator[TruthWriter]:
+    """Write the numbers that scoring reads.
 
     Args:
         length: of an answered window, seconds and samples.
     """
-    import pyarrow.parquet as pq
-
-    writer = None
-    with write_atomically(path) as handle:
-        for name, split in dataset.items():
-            for table in split.with_format("arrow").iter(batch_size=BATCH_ROWS):
-                truth = build_truth(table, name, length)
-                if writer is None:
-                    writer = pq.ParquetWriter(handle, truth.schema, compression="zstd")
-                writer.write_table(truth)
-        if writer is None:
-            raise DrivingError(f"the dataset for {path} holds no row")
-        writer.close()
+    with write_atomically(path) as handle, contextlib.closing(TruthWriter(handle, length)) as writer:
+        yield writer
 
 
 def build_truth(table: pa.Table, split: str, length: tuple[float, int]) -> pa.Table:

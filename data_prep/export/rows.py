@@ -104,7 +104,8 @@ class TrainingRows:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.folder / TRUTH_NAME) as parquet:
+        # With pre_buffer all that was read of the file stays in memory until it is closed.
+        with pq.ParquetFile(self.folder / TRUTH_NAME, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
                 yield from batch.filter(pc.equal(batch["split"], split)).to_pylist()
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.leakage import check_leakage
-from data_prep.split_rule import LEFT_OUT, SplitPlan, SplitRow, SplitRule, hash_fraction
-from data_prep.splits import choose_rows, plan_splits
+from data_prep import leakage, splits
+from data_prep.split_rows import SplitRow, SplitRows
+from data_prep.split_rule import LEFT_OUT, SIDES, SplitPlan, SplitRule, hash_fraction
 from driving.errors import DrivingError
+
+
+def plan_splits(rows: list[SplitRow], rule: SplitRule) -> SplitPlan:
+    return splits.plan_splits(SplitRows.pack(rows), rule)
+
+
+def check_leakage(rows: list[SplitRow], plan: SplitPlan) -> None:
+    leakage.check_leakage(SplitRows.pack(rows), plan)
+
+
+def choose_rows(rows: list[SplitRow], num_rows: int, seed: int) -> list[int]:
+    return splits.choose_rows(SplitRows.pack(rows), num_rows, seed).tolist()
 
 
 def row(group: str, second: float = 0, official: str = "", recording: str = "", video: str = "") -> SplitRow:
@@ -241,7 +254,8 @@ def test_five_segments_are_just_enough():
 
 
 def leak(rows: list[SplitRow], sides: list[str], rule: str = "hash") -> None:
-    check_leakage(rows, SplitPlan(sides, rule))
+    codes = np.array([(*SIDES, LEFT_OUT).index(side) for side in sides])
+    check_leakage(rows, SplitPlan(np.where(codes == len(SIDES), -1, codes), rule))
 
 
 def test_a_group_on_two_sides_is_a_leak():
