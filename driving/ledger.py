@@ -106,20 +106,19 @@ def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
     except (FileExistsError, NotADirectoryError) as error:
         raise LedgerError(f"{path} cannot be written, a file stands where its folder should; choose another") from error
     encoding = None if "b" in mode else "utf-8"
-    handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before the rename
-        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, encoding=encoding
-    )
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(descriptor)
     try:
         with explain_disk_full(path):
-            with handle:
+            with open(part, mode, encoding=encoding) as handle:  # a plain file: who writes by name finds it in `name`
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.chmod(handle.name, 0o644)
-            os.replace(handle.name, path)
+            os.chmod(part, 0o644)
+            os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(handle.name)
+            os.unlink(part)
         raise
 
 

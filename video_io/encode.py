@@ -29,7 +29,7 @@ class VideoEncoder:
     """An H.264 mp4 being written to an open, seekable file. Frames in, in order; `close` finishes the file.
 
     Args:
-        file: opened for writing in binary; the caller closes and renames it.
+        file: opened for writing in binary, or a file's path; the caller closes and renames it.
         size: (height, width) px; an odd side loses its last row or column, since yuv420p has none.
         fps: of the frames; with `pts` given for each frame, only a hint.
         time_base: seconds per unit of the file's own times.
@@ -39,7 +39,7 @@ class VideoEncoder:
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: IO[bytes] | str,
         size: tuple[int, int],
         fps: float,
         *,
@@ -129,8 +129,15 @@ def write_video(
     with write_atomically(Path(path)) as file:
         for picture in frames:
             if encoder is None:
+                # By its path: a Ctrl-C while FFmpeg calls back into Python to write is lost, and the bytes with it.
                 encoder = VideoEncoder(
-                    file, picture.shape[:2], fps, crf=crf, preset=preset, key_interval=key_interval, options=options
+                    file.name,
+                    picture.shape[:2],
+                    fps,
+                    crf=crf,
+                    preset=preset,
+                    key_interval=key_interval,
+                    options=options,
                 )
             encoder.write(scale(_build_frame(picture)), None if times is None else next(times))
             num_frames += 1

@@ -75,3 +75,17 @@ def test_the_file_is_h264_in_yuv420p(tmp_path):
     with av.open(str(tmp_path / "a.mp4")) as container:
         context = container.streams.video[0].codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_ffmpeg_writes_the_file_itself_so_that_a_ctrl_c_is_not_lost_in_a_callback(tmp_path, monkeypatch):
+    opened = []
+
+    def open_and_note(file, *given, **options):
+        opened.append(file)
+        return real_open(file, *given, **options)
+
+    real_open = av.open
+    monkeypatch.setattr("video_io.encode.av.open", open_and_note)
+    write_video(tmp_path / "a.mp4", noise(2), 30)
+    assert [type(file) for file in opened] == [str]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
