@@ -1,7 +1,6 @@
-"""A page in a real headless Chromium: how long its load event takes, what is in its document, how it looks.
+"""A page in a real headless Chromium: how long its load event takes, and what is in its document.
 
     page.html ──local server──▶ frame of a given width ──▶ load_ms, and the value of a JavaScript expression about `doc`
-                                                      └──▶ screenshot.png
 
 The page itself may forbid scripts: the expression runs in the frame around it.
 """
@@ -76,24 +75,6 @@ def open_page(page: Path, script: str = "null", *, width: int = 1280, height: in
     if found["error"]:
         raise RuntimeError(f"{script} failed in {page}: {found['error']}")
     return Seen(found["load_ms"], found["value"])
-
-
-def save_screenshot(
-    page: Path, target: Path, *, width: int = 1280, height: int = 900, top: int = 0, is_dark: bool = False
-) -> None:
-    """Draw `height` pixels of a page from `top` on, as a window of this width shows it in light or dark.
-
-    Raises:
-        RuntimeError: There is no browser, or it drew nothing.
-    """
-    frame = FRAME.format(width=width, height=height, script=f"page.contentWindow.scrollTo(0, {top})")
-    colours = [f"--blink-settings=preferredColorScheme={0 if is_dark else 1}"]
-    with _serve({"/frame.html": frame.replace('<pre id="found">', '<pre id="found" hidden>').encode(),
-                 "/page.html": page.read_bytes()}) as address:  # fmt: skip
-        size = f"--window-size={width},{height}"
-        _run_chromium(f"--screenshot={target.resolve()}", f"{address}/frame.html", size, *colours)
-    if not target.is_file():
-        raise RuntimeError(f"the browser drew nothing of {page}")
 
 
 class _Handler(BaseHTTPRequestHandler):

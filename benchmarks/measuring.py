@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from evaluation.versions import read_versions
 
 NUM_DROPPED = 3  # steps of a process on a GPU that are not counted: its kernels are chosen in them
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "av", "numpy")
@@ -168,13 +169,7 @@ def describe_machine() -> dict[str, Any]:
 
 def describe_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Python's and the packages' versions, of those that are installed."""
-    found = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **read_versions(packages)}
 
 
 def _read_value(path: str, key: str) -> str:

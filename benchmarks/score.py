@@ -93,7 +93,8 @@ def score_once(folder: Path, num_resamples: int) -> dict[str, float]:
     from driving.ledger import write_json
     from evaluation.outputs import read_predictions
     from evaluation.scoring.answers import read_answers
-    from evaluation.scoring.measure import build_baselines, measure
+    from evaluation.scoring.baselines import predict_baselines
+    from evaluation.scoring.measure import measure
     from evaluation.scoring.tracks import build_fallback
     from evaluation.scoring.truth import read_truth
 
@@ -104,7 +105,7 @@ def score_once(folder: Path, num_resamples: int) -> dict[str, float]:
     table = read_truth(folder / "truth.parquet", 1.0)
     truth, train_labels = table.rows([entry.id for entry in predictions]), table.train_labels()
     clock.append(time.perf_counter())
-    baselines = build_baselines(truth, train_labels, answer_format)
+    baselines = predict_baselines(truth, train_labels, answer_format)
     clock.append(time.perf_counter())
     texts, cuts = [entry.text for entry in predictions], [entry.is_cut for entry in predictions]
     lengths = [entry.num_tokens for entry in predictions]

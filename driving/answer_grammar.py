@@ -71,10 +71,6 @@ class Grammar:
             state = following
         return state
 
-    def accepts(self, text: str) -> bool:
-        """Whether a text is a whole answer."""
-        return self.walk(0, text) == self.final
-
     @cached_property
     def alphabet(self) -> frozenset[str]:
         """Every character that an answer may hold."""

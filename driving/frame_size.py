@@ -12,7 +12,6 @@ from driving.errors import DrivingError
 
 FRAME_PIXELS = 114_688  # 256 x 448: 112 tokens a frame pair
 PATCH_FACTOR_PX = 32
-TEMPORAL_PATCH_FRAMES = 2
 MAX_ASPECT_ERROR = 0.05
 
 
@@ -60,8 +59,3 @@ def plan_frame_size(
         # Nothing keeps the shape: trade area against distortion so that a 1 x 1 patch does not win.
         best = max(candidates, key=lambda c: c[1] * exp(-4 * c[2]))
     return best[3], best[4]
-
-
-def count_video_tokens(num_frames: int, height: int, width: int, factor: int = PATCH_FACTOR_PX) -> int:
-    """Visual tokens of a clip: one per merged patch per pair of frames (an odd last frame is doubled)."""
-    return ceil(num_frames / TEMPORAL_PATCH_FRAMES) * (height // factor) * (width // factor)

@@ -61,10 +61,13 @@ def heading_error_rad(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def mean_absolute(predicted: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """(B,) mean absolute error over T; a sample whose weights are all zero gives NaN (nothing to judge)."""
     error = np.abs(predicted - truth)
-    if weight is None:
-        return error.mean(axis=1)
+    return error.mean(axis=1) if weight is None else weighted_mean(error, weight)
+
+
+def weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(B,) mean over T; NaN where nothing weighs."""
     total = weight.sum(axis=1)
-    return np.where(total > 0, (error * weight).sum(axis=1) / np.where(total > 0, total, 1.0), np.nan)
+    return np.where(total > 0, (values * weight).sum(axis=1) / np.where(total > 0, total, 1.0), np.nan)
 
 
 def moving_weight(velocity_mps: np.ndarray) -> np.ndarray:

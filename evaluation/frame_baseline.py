@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from driving.errors import DrivingError, VideoError
 from driving.ledger import write_atomically
 from driving.records import record_name
 from driving.row_choice import choose_evenly
+from driving.zip_errors import ZIP_ERRORS
 from evaluation.scoring.frame_features import FEATURE_VERSION, measure_frames
 from evaluation.scoring.frame_motion import MAX_FRAME_ROWS, FrameMotion, FrameRows, predict_frame_motion
 from evaluation.scoring.truth import Truth
@@ -195,7 +195,7 @@ def _read_cache(path: Path) -> dict[str, tuple[str, np.ndarray]]:
         with np.load(path) as stored:
             columns = stored["keys"].tolist(), stored["files"].tolist(), stored["features"]
             return {key: (files, row) for key, files, row in zip(*columns, strict=True)}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except (*ZIP_ERRORS, OSError, ValueError, KeyError):
         return {}
 
 

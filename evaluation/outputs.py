@@ -37,9 +37,10 @@ from evaluation.frame_baseline import CACHE_NAME, answer_from_frames
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
 from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
 from evaluation.scoring.answers import Answers, judge_predictions, parse_text
+from evaluation.scoring.baselines import predict_baselines
 from evaluation.scoring.decoding import measure_decodings, measure_speed
 from evaluation.scoring.frame_motion import FrameMotion
-from evaluation.scoring.measure import ControlAnswers, Measured, build_baselines, measure
+from evaluation.scoring.measure import ControlAnswers, Measured, measure
 from evaluation.scoring.row_scores import ROW_SCORES_NAME, write_row_scores
 from evaluation.scoring.skill import judge_gate
 from evaluation.scoring.statistics import Bootstrap
@@ -168,7 +169,7 @@ def score_stored(
     """Parse and measure the model's answers and those under each control."""
     train_labels = planned.train_table.train_labels()
     seen = None if frames is None else frames.motion
-    baselines = build_baselines(truth, train_labels, planned.answer_format, seen)
+    baselines = predict_baselines(truth, train_labels, planned.answer_format, seen)
     fallback = build_fallback(truth, baselines, planned.answer_format)
     asked = [predictions[name] for name in truth.ids]
     answers = judge_predictions(asked, planned.answer_format, fallback)

@@ -26,6 +26,7 @@ import numpy as np
 from driving.answer_format import VIDEO_ONLY, AnswerFormat
 from driving.ego_history import mirror_history, remove_history, replace_history
 from driving.errors import DrivingError
+from driving.mirror import mirror_frames
 from qwenvl.data.preprocessing import GREY
 
 VIDEO_CONTROLS = ("frozen", "wrong_clip", "mirror", "blank", "shuffled")
@@ -67,7 +68,7 @@ def alter_frames(control: str, frames: np.ndarray, row_id: str, seed: int) -> np
     if control == "frozen":
         return np.repeat(frames[:1], len(frames), axis=0)
     if control == "mirror":
-        return np.ascontiguousarray(frames[:, :, ::-1])
+        return np.ascontiguousarray(mirror_frames(frames))
     if control == "blank":
         return np.full_like(frames, GREY)
     if control == "shuffled":

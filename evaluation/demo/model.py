@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from driving.answer_format import AnswerFormat
-    from driving.camera import CameraModel
     from evaluation.scoring.truth import Truth
 
 
@@ -90,6 +89,7 @@ class Demo:
 
     def _ask(self, record: dict[str, Any], name: str, note: str) -> Asked:
         from evaluation.demo.charts import draw_answer, render_charts
+        from evaluation.report.examples import read_camera
 
         clips = self._read_clips(record)
         answer = self.engine.generate([self.engine.prepare(record, clips)])[0]
@@ -97,7 +97,7 @@ class Demo:
         frames, height, width = clips[0].frames.shape[:3]
         facts += [f"{frames} frames of {height}x{width} px at {clips[0].fps:g} a second"] + [note] * bool(note)
         truth, row = self._find_truth(name)
-        camera = _read_camera(truth, row)
+        camera = None if truth is None else read_camera(truth.facts[row].get("camera"))
         picture = draw_answer(clips[0].frames[-1], motion, self.answer_format, truth, row, camera)
         charts = render_charts(motion, self.answer_format, truth, row)
         return Asked(self._write_video(clips), picture, answer.text, "; ".join(facts), charts)
@@ -135,10 +135,3 @@ class Demo:
         if self.truth is None or name not in (ids := self.truth.ids.tolist()):
             return None, -1
         return self.truth, ids.index(name)
-
-
-def _read_camera(truth: Truth | None, row: int) -> CameraModel | None:
-    from driving.camera import parse_camera
-
-    said = None if truth is None else truth.facts[row].get("camera")
-    return parse_camera(said) if said else None

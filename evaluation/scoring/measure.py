@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from driving.answer_format import VIDEO_ONLY, AnswerFormat
+from driving.answer_format import VIDEO_ONLY
 from evaluation.asking.controls import HISTORY_CONTROLS
 from evaluation.scoring import grounding as ground
 from evaluation.scoring.answers import Answers, channel_columns
-from evaluation.scoring.baselines import DESCRIPTIONS, FLOORS, KNOWS, NEEDS_HISTORY, Motion, predict_baselines
+from evaluation.scoring.baselines import DESCRIPTIONS, FLOORS, KNOWS, NEEDS_HISTORY, Motion
 from evaluation.scoring.comfort import measure_feasibility
 from evaluation.scoring.horizons import measure_horizons
 from evaluation.scoring.score import (
@@ -28,7 +28,6 @@ from evaluation.scoring.skill import choose_best, compare, win_rates
 from evaluation.scoring.statistics import Bootstrap
 from evaluation.scoring.strata_scores import measure_strata
 from evaluation.scoring.tracks import FAIR, FALLBACKS, REFERENCES
-from evaluation.scoring.train_labels import TrainLabels
 from evaluation.scoring.truth import Truth
 
 SKILL_METRICS = ("velocity_mae_mps", "curvature_mae_per_m", "ade_m", "fde_m")
@@ -124,13 +123,6 @@ def _measure_skill(columns: dict[str, Columns], names: list[str], bootstrap: Boo
             for metric in SKILL_METRICS
         },
     }
-
-
-def build_baselines(
-    truth: Truth, train_labels: TrainLabels, answer_format: AnswerFormat, frame_motion: Motion | None = None
-) -> dict[str, Motion]:
-    """The baselines of these rows, by name."""
-    return predict_baselines(truth, train_labels, answer_format, frame_motion)
 
 
 def _measure_parsing(answers: Answers, baselines: dict[str, Motion], bootstrap: Bootstrap) -> dict[str, Any]:

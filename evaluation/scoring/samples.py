@@ -137,9 +137,9 @@ def score_samples(truth: Truth, samples: Samples, label: Motion) -> Columns:
         "mean_fde_m": fde.mean(axis=1),
         "ade_of_mean_m": metrics.ade_m(middle, truth.poses),
         "crps_velocity_mps": crps(samples.velocity_mps, label[0]).mean(axis=1),
-        "crps_curvature_per_m": _weighted_mean(crps(samples.curvature_per_m, label[1]), moving),
+        "crps_curvature_per_m": metrics.weighted_mean(crps(samples.curvature_per_m, label[1]), moving),
         "spread_velocity_mps": samples.velocity_mps.std(axis=1).mean(axis=1),
-        "spread_curvature_per_m": _weighted_mean(samples.curvature_per_m.std(axis=1), moving),
+        "spread_curvature_per_m": metrics.weighted_mean(samples.curvature_per_m.std(axis=1), moving),
         "failed_rate": 1 - samples.is_parsed.mean(axis=1),
         "cut_rate": samples.num_cut / num_samples,
         "distinct_rate": samples.num_distinct / num_samples,
@@ -170,7 +170,7 @@ def measure_coverage(truth: Truth, samples: Samples, label: Motion, bootstrap: B
     found = []
     for order in range(1, num_samples // 2 + 1):
         velocity = share_inside(samples.velocity_mps, label[0], order).mean(axis=1)
-        curvature = _weighted_mean(share_inside(samples.curvature_per_m, label[1], order), moving)
+        curvature = metrics.weighted_mean(share_inside(samples.curvature_per_m, label[1], order), moving)
         found.append(
             {
                 "expected": (num_samples + 1 - 2 * order) / (num_samples + 1),
@@ -192,9 +192,3 @@ def share_inside(samples: np.ndarray, truth: np.ndarray, order: int) -> np.ndarr
     equal = (samples == truth[:, None]).sum(axis=1)
     first, last = np.maximum(below, order), np.minimum(below + equal, num_samples - order)
     return np.maximum(last - first + 1, 0) / (equal + 1)
-
-
-def _weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(B,) mean over T; NaN where nothing weighs."""
-    total = weight.sum(axis=1)
-    return np.where(total > 0, (values * weight).sum(axis=1) / np.where(total > 0, total, 1.0), np.nan)

@@ -9,11 +9,8 @@ import numpy as np
 
 from driving.errors import DrivingError
 
-MAX_MEDIAN_ROWS = (
-    100_000  # 48 MB at 30 samples; a median of so many has a place among all rows that is off by about 0.2 %
-)
-
-
+# 48 MB at 30 samples; a median of so many has a place among all rows that is off by about 0.2 %.
+MAX_MEDIAN_ROWS = 100_000
 MAX_FIT_ROWS = 20_000  # rows that fitted baselines learn from; 20 MB at 30 samples
 
 

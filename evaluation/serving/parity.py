@@ -79,7 +79,7 @@ def compare_logits(adapter: str, merged: str, device: str, *, base_model: str = 
     found, _ = read_logits(merged, device)
     difference = wanted - found
     spread = float(wanted.std())
-    weights = _read_weights_dtype(Path(merged))
+    weights = read_weights_dtype(Path(merged))
     return Parity(
         num_tokens=len(wanted),
         max_difference=float(difference.abs().max()),
@@ -147,7 +147,7 @@ def build_example(preprocessing: Any) -> tuple[dict[str, Any], list[Any]]:
     return {"id": "example", "video": ["drawn"] * len(clips), "conversations": example["conversations"]}, clips
 
 
-def _read_weights_dtype(folder: Path) -> str:
-    """ "bfloat16", "float16" or "float32", as config.json says it (`torch_dtype` before transformers 5)."""
+def read_weights_dtype(folder: Path) -> str:
+    """As config.json says it, "bfloat16", "float16" or "float32"; its key was `torch_dtype` before transformers 5."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")

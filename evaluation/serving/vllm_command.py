@@ -10,7 +10,6 @@ Source of every flag: vLLM's documentation of `vllm serve`, of LoRA adapters and
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Sequence
@@ -171,13 +170,13 @@ def _serve_model(options: VllmOptions, folder: Path) -> tuple[list[str], list[st
     Raises:
         DrivingError: The folder is none, or of a model that we do not know.
     """
+    from evaluation.serving.parity import read_weights_dtype
     from qwenvl.train.loading import read_model_type
 
     if not (folder / "config.json").exists():
         raise DrivingError(f"{folder} holds neither config.json nor adapter_config.json; it is no model folder")
     read_model_type(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    dtype = read_weights_dtype(folder)
     notes = []
     if dtype == "float32":
         dtype = "bfloat16"

@@ -22,6 +22,7 @@ from evaluation.text.normalise import split_words
 from evaluation.text.rows import TextRow, reference_texts
 
 MAX_ORDER = 4
+_NEEDS = "captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
 _REPEATED = 4  # words; a caption that says the same four words again repeats itself
 
 
@@ -58,9 +59,7 @@ def _load_bleu() -> Any:
     try:
         from sacrebleu.metrics import BLEU
     except ImportError:
-        raise DrivingError(
-            "captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
-        ) from None
+        raise DrivingError(_NEEDS) from None
     return BLEU(lowercase=True, smooth_method="none")
 
 
@@ -105,9 +104,7 @@ def _score_rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> M
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise DrivingError(
-            "captions are scored with sacrebleu and rouge-score; run uv sync --inexact --extra text"
-        ) from None
+        raise DrivingError(_NEEDS) from None
     from tqdm import tqdm
 
     scorer = RougeScorer(["rouge2", "rougeL"])

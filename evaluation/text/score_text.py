@@ -16,6 +16,7 @@ from driving.errors import RecordError
 from driving.ledger import write_json
 from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
+from evaluation.text.rows import MAX_CHARACTERS, STATES
 from evaluation.versions import read_versions
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class ScoreTextOptions:
     )
     ontology: str = option("bdd100k", help="caption: which words name which object: bdd100k, nuscenes or a JSON file")
     max_characters: int = option(
-        20_000, unit="characters", parse=whole_number(1), help="a longer answer ran away and counts as an empty one"
+        MAX_CHARACTERS,
+        unit="characters",
+        parse=whole_number(1),
+        help="a longer answer ran away and counts as an empty one",
     )
     examples: int = option(20, parse=parse_count, help="wrong answers to keep in the file, with what is wrong")
     bootstrap: int = option(2000, parse=whole_number(1), help="resamples of the groups behind each interval")
@@ -174,8 +178,6 @@ def _score_controls(rows: Sequence[TextRow], task: Task, ours: dict, bootstrap: 
 
 
 def _count_rows(rows: Sequence[TextRow], bootstrap: Bootstrap) -> dict[str, int]:
-    from evaluation.text.rows import STATES
-
     states = Counter(row.state for row in rows)
     return {
         "num_rows": len(rows),

@@ -199,7 +199,7 @@ def check_output(options: PredictOptions) -> Path:
         raise DrivingError(f"{video} is not there; give the path of a video")
     if video.is_dir():
         raise DrivingError(f"{video} is a folder; give one video file")
-    if out.exists() and video.exists() and out.samefile(video):
+    if out.exists() and out.samefile(video):
         raise DrivingError(f"--out {out} is the video itself, which would be lost; name another")
     if out.exists() and not lines_path.exists() and not options.overwrite_output:
         raise DrivingError(

@@ -15,6 +15,10 @@ from driving.answer_grammar import build_grammar
 from driving.trajectory import Trajectory
 
 
+def accepts(grammar, text):
+    return grammar.walk(0, text) == grammar.final
+
+
 def say_anything(grammar, dice: random.Random) -> str:
     """A random path to the end."""
     state, text = 0, ""
@@ -44,7 +48,7 @@ def test_whatever_the_grammar_says_is_a_strict_answer_spelled_as_we_spell_it(nam
 def test_every_answer_that_we_teach_is_let_through(name, pairs):
     answer_format = AnswerFormat(name=name, num_pairs=len(pairs))
     text = format_answer(Trajectory.from_pairs(np.array(pairs)), answer_format)
-    assert build_grammar(answer_format).accepts(text)
+    assert accepts(build_grammar(answer_format), text)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +70,13 @@ def test_every_answer_that_we_teach_is_let_through(name, pairs):
     ],
 )
 def test_what_is_no_answer_is_stopped(text, why):
-    assert not build_grammar(AnswerFormat(num_pairs=2)).accepts(text), why
+    assert not accepts(build_grammar(AnswerFormat(num_pairs=2)), text), why
 
 
 def test_the_seeds_notation_pads_speeds_and_has_no_sign():
     grammar = build_grammar(AnswerFormat(name="seed", num_pairs=1))
-    assert [grammar.accepts(text) for text in ("[(05.3, 0.012)]", "[(112.3, 0.012)]", "[(00.0, 0.000)]")] == [True] * 3
-    assert [grammar.accepts(text) for text in ("[(5.3, 0.012)]", "[(-5.3, 0.012)]", "[(005.3, 0.012)]")] == [False] * 3
+    assert [accepts(grammar, text) for text in ("[(05.3, 0.012)]", "[(112.3, 0.012)]", "[(00.0, 0.000)]")] == [True] * 3
+    assert [accepts(grammar, text) for text in ("[(5.3, 0.012)]", "[(-5.3, 0.012)]", "[(005.3, 0.012)]")] == [False] * 3
 
 
 def test_no_path_is_longer_than_said_and_one_is_as_long():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driving.errors import DrivingError
-from driving.frame_size import FRAME_PIXELS, count_video_tokens, plan_frame_size
+from driving.frame_size import plan_frame_size
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,3 @@ def test_a_frame_without_area_is_refused(height, width):
 def test_a_budget_below_one_patch_is_refused():
     with pytest.raises(DrivingError, match="1000 px is below one patch of 32x32; raise --video_frame_pixels to 1024"):
         plan_frame_size(1080, 1920, 1000)
-
-
-def test_a_clip_of_the_default_size_has_1680_tokens():
-    # 8 x 14 merged patches, 15 pairs of frames
-    assert FRAME_PIXELS == 256 * 448
-    assert count_video_tokens(30, 256, 448) == 15 * 8 * 14 == 1680
-
-
-def test_an_odd_last_frame_counts_as_a_pair():
-    assert count_video_tokens(3, 64, 64) == 2 * 4

@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("torch")
 
 from driving.errors import DrivingError  # noqa: E402
-from driving.frame_size import count_video_tokens  # noqa: E402
 from qwenvl.data.pixels import (  # noqa: E402
     plan_image_size,
     plan_num_frames,
@@ -34,11 +33,6 @@ def test_a_picture_too_long_for_the_processor_is_refused_by_its_shape(shape):
         plan_video_size(*shape, 30, DEFAULT)
     with pytest.raises(DrivingError, match="a picture of"):
         plan_image_size(*shape, DEFAULT, None)
-
-
-def test_a_sixteen_by_nine_clip_costs_112_tokens_a_frame_pair():
-    assert count_video_tokens(2, 256, 448) == 112
-    assert count_video_tokens(30, 256, 448) == 1_680
 
 
 def test_the_seeds_total_budget_gives_the_small_frames_it_gave_the_seeds():
