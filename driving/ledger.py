@@ -99,12 +99,14 @@ def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
     On any error the temporary file is removed and `path` is untouched.
 
     Raises:
-        LedgerError: The disk is full (with the path, and what to do), or a file stands where the folder should.
+        LedgerError: The disk is full (with the path, and what to do), a file stands where the folder should, or
+            something else than a file where the file should.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise LedgerError(f"{path} cannot be written, a file stands where its folder should; choose another") from error
+    check_replaceable(path)
     encoding = None if "b" in mode else "utf-8"
     descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(descriptor)
@@ -120,6 +122,18 @@ def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
         raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise where a file is to be renamed into the place of something else: for root, even of /dev/null.
+
+    Raises:
+        LedgerError: A folder, a device or a pipe has that name.
+    """
+    if path.is_dir():
+        raise LedgerError(f"{path} is a folder, where a file is to be written; name a file in it")
+    if path.absolute().parent == Path("/dev") or (path.exists() and not path.is_file()):
+        raise LedgerError(f"{path} is no file but a device or a pipe, which would be replaced; name a file")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,25 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
         with pytest.raises(LedgerError, match="a.txt cannot be written, a file stands where its folder should; choose"):
             write_text(path, "x")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_stays(tmp_path):
+    with pytest.raises(LedgerError, match="is a folder, where a file is to be written; name a file in it"):
+        write_text(tmp_path, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LedgerError, match="is no file but a device or a pipe, which would be replaced; name a file"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/there_is_none"])
+def test_nothing_in_dev_is_replaced_by_a_file(name):
+    with pytest.raises(LedgerError, match="is no file but a device"):
+        ledger.check_replaceable(Path(name))  # not written: root's test run would pay for a mistake
 
 
 def test_a_disk_that_is_really_full_is_named(tmp_path):
