@@ -186,7 +186,7 @@ def evaluate(folder: Path, name: str, seed: int, num_resamples: int) -> Path:
 
 def read_targets(path: Path, num_rows: int) -> dict[str, np.ndarray]:
     """The true answers of the test rows, (NUM_SAMPLES, 2) each."""
-    from evaluation.scoring.truth import read_truth
+    from evaluation.scoring.truth_table import read_truth
 
     truth = read_truth(path, 1.0).rows([f"row{row}" for row in range(num_rows)])
     pairs = np.stack([truth.velocity_mps, truth.curvature_per_m], axis=-1)

@@ -96,7 +96,7 @@ def score_once(folder: Path, num_resamples: int) -> dict[str, float]:
     from evaluation.scoring.baselines import predict_baselines
     from evaluation.scoring.measure import measure
     from evaluation.scoring.tracks import build_fallback
-    from evaluation.scoring.truth import read_truth
+    from evaluation.scoring.truth_table import read_truth
 
     answer_format = AnswerFormat(num_pairs=NUM_SAMPLES)
     clock = [time.perf_counter()]

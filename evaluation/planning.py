@@ -16,7 +16,8 @@ from driving.row_choice import choose_evenly
 from evaluation.asking.controls import alter_records, parse_controls, plan_donors
 from evaluation.asking.predictions import Job
 from evaluation.checkpoint import Checkpoint, check_leakage, read_checkpoint
-from evaluation.scoring.truth import TRUTH_NAME, Truth, TruthTable, read_truth
+from evaluation.scoring.truth import Truth
+from evaluation.scoring.truth_table import TRUTH_NAME, TruthTable, read_truth
 from qwenvl.train.sampling import Sampling
 
 if TYPE_CHECKING:

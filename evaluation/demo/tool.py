@@ -78,7 +78,7 @@ def load_demo(options: DemoOptions, folder: Path) -> Demo:
     from driving.records import record_name
     from driving.row_choice import choose_evenly
     from evaluation.demo.model import Demo
-    from evaluation.scoring.truth import TRUTH_NAME, read_truth
+    from evaluation.scoring.truth_table import TRUTH_NAME, read_truth
     from evaluation.serving.vllm_command import read_format
     from qwenvl.data.dataset import read_records
 

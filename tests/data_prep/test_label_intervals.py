@@ -19,7 +19,7 @@ from driving.ego_motion import EgoMotion
 from driving.errors import DrivingError
 from driving.metrics import ade_m
 from driving.trajectory import Trajectory, integrate
-from evaluation.scoring.truth import read_truth
+from evaluation.scoring.truth_table import read_truth
 
 SPEED_MPS, CURVATURE_PER_M = 20.0, 0.01
 

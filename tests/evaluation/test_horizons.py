@@ -17,7 +17,7 @@ from evaluation.scoring.baselines import predict_baselines
 from evaluation.scoring.horizons import find_horizons, measure_horizons
 from evaluation.scoring.measure import measure
 from evaluation.scoring.statistics import Bootstrap
-from evaluation.scoring.truth import read_truth
+from evaluation.scoring.truth_table import read_truth
 
 
 def test_one_second_at_thirty_a_second_reaches_two_horizons():

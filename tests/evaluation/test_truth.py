@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from driving.errors import DrivingError
-from evaluation.scoring.truth import read_truth
+from evaluation.scoring.truth_table import read_truth
 
 
 def write(path, **changes):
@@ -174,7 +174,7 @@ def test_the_train_rows_with_both_seconds_are_what_baselines_are_fitted_to(tmp_p
 
 
 def test_of_very_many_train_rows_a_bounded_number_is_evenly_chosen(tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluation.scoring.truth.MAX_FIT_ROWS", 4)
+    monkeypatch.setattr("evaluation.scoring.truth_table.MAX_FIT_ROWS", 4)
     columns = {
         "id": [str(index) for index in range(10)],
         "group": ["g"] * 10,
