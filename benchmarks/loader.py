@@ -127,7 +127,8 @@ def cut_segments(folder: Path, num_segments: int, height: int, width: int) -> tu
     """(training JSON of full-resolution segments, the same of resized ones) of one drawn recording."""
     from benchmarks.prep import build_job, make_recording
     from benchmarks.workload import write_questions
-    from data_prep.segment_work import VIDEO_FOLDER, cut_recording
+    from data_prep.segment_places import VIDEO_FOLDER
+    from data_prep.segment_work import cut_recording
 
     recording = make_recording(folder / "recording", num_segments + 1, height, width, key_interval=round(FPS))
     found = []

@@ -32,8 +32,9 @@ import numpy as np
 
 from benchmarks.measuring import build_parser, print_numbers
 from data_prep.segment_options import FRAME_TOLERANCE
+from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_plan import SegmentRules
-from data_prep.segment_work import VIDEO_FOLDER, CutJob, cut_recording
+from data_prep.segment_work import CutJob, cut_recording
 from data_prep.sources import find_source
 from data_prep.synthetic import constant_motion, write_dataset
 from driving.ego_motion import MAX_GAP_S

@@ -20,8 +20,9 @@ from data_prep.chunks import (
     rows_path,
 )
 from data_prep.segment_options import SCALED
+from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
-from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob, cut_recording, give_up_recording
+from data_prep.segment_work import CutCounts, CutJob, cut_recording, give_up_recording
 from driving.errors import DrivingError
 from driving.executors import MAX_KILLS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.segment_options import AUTO
+from data_prep.segment_places import find_frame_times
 from data_prep.segment_plan import highest_rate
-from data_prep.segment_work import find_frame_times
 from data_prep.sources import SOURCES
 from driving.errors import DrivingError, SourceError
 from driving.ledger import dump_json

@@ -7,32 +7,20 @@ A recording that cannot be used leaves a part file with one ledger line and no v
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from data_prep.chunk_videos import member_name, waiting_path
-from data_prep.scaled_video import encode_scaled, plan_scaled
 from data_prep.segment_facts import is_told
-from data_prep.segment_options import SCALED
-from data_prep.segment_pixels import RESIZED, SegmentFile, copy_segments, encode_segments
-from data_prep.segment_plan import Segment, SegmentRules, plan_recording, skip_segment
-from data_prep.segment_rows import Part, SegmentPlace, build_row, write_part
+from data_prep.segment_places import cut_readable, find_frame_times, remove_videos
+from data_prep.segment_plan import Segment, SegmentRules, plan_recording
+from data_prep.segment_rows import Part, build_row, write_part
 from data_prep.sources import SOURCES
-from driving.clock import US_PER_S
-from driving.errors import DrivingError, LedgerError, VideoError
+from driving.errors import DrivingError, LedgerError
 from driving.executors import MAX_KILLS
-from driving.frame_size import plan_frame_size
 from driving.ledger import Skip
 from driving.recording import Recording, RecordingRef
 from video_io import VideoInfo, check_crc, probe_video
-from video_io.decode_pyav import iter_decoded
 from video_io.decoders import PYAV
-
-VIDEO_FOLDER = "video_segments"
 
 
 @dataclass(frozen=True)
@@ -83,14 +71,13 @@ def cut_recording(job: CutJob) -> CutCounts:
         recording, info = _open_recording(job, stage)
         segments, skips = plan_recording(recording, find_frame_times(recording, info), job.rules)
         stage.name = "cut"
-        segments, places, unread = _cut_readable(job, recording, info, segments)
+        segments, places, unread = cut_readable(job, recording, info, segments)
         skips += unread
         rows = [build_row(recording, *pair, job.rules) for pair in zip(segments, places, strict=True)]
     except LedgerError:
         raise
     except DrivingError as error:
-        for path in _list_files(job, segments):
-            path.unlink(missing_ok=True)
+        remove_videos(job, segments)
         rows, skips = [], [Skip(job.ref.recording_id, stage.name, str(error))]
     num_labelled = sum(row["has_labels"] for row in rows)
     num_told = sum(row["observed_facts"] is not None and is_told(row["observed_facts"]) for row in rows)
@@ -99,9 +86,8 @@ def cut_recording(job: CutJob) -> CutCounts:
 
 
 def give_up_recording(job: CutJob) -> CutCounts:
-    """What is left of a recording over which worker after worker was killed: one ledger line, no segment files."""
-    for path in (job.output_dir / VIDEO_FOLDER).glob(f"{glob.escape(job.ref.recording_id)}_seg_*.mp4"):
-        path.unlink()
+    """What is left of a recording over which worker after worker was killed: one ledger line, no video."""
+    remove_videos(job, None)
     skip = Skip(job.ref.recording_id, "cut", f"it killed its worker {MAX_KILLS} times (out of memory?)")
     write_part(job.output_dir, Part(job.ref.recording_id, [], [skip], job.fingerprint))
     return CutCounts(job.ref.recording_id, 0, 1)
@@ -114,134 +100,3 @@ def _open_recording(job: CutJob, stage: _Stage) -> tuple[Recording, VideoInfo]:
     info = probe_video(recording.video)
     stage.name = "frames"
     return recording, info
-
-
-def find_frame_times(recording: Recording, info: VideoInfo) -> np.ndarray:
-    """(F,) int64 us on the recording's clock: the sensor's own times, else the container's.
-
-    Raises:
-        VideoError: There are none, or as many as there are frames they are not.
-    """
-    if recording.frame_times_us is None:
-        if info.frame_times_us is None:
-            raise VideoError(f"{recording.video} tells no frame times; remux it into mp4")
-        return info.frame_times_us
-    if len(recording.frame_times_us) != info.num_frames:
-        raise VideoError(
-            f"{recording.video} holds {info.num_frames} frames, its list of times {len(recording.frame_times_us)}; "
-            "download both again"
-        )
-    return recording.frame_times_us
-
-
-def segment_path(job: CutJob, segment: Segment) -> Path:
-    return job.output_dir / VIDEO_FOLDER / f"{segment.id}.mp4"
-
-
-def _list_files(job: CutJob, segments: Sequence[Segment]) -> list[Path]:
-    """What a job may have written before its part."""
-    if job.cut == SCALED:
-        return [waiting_path(job.output_dir, job.ref.recording_id)]
-    return [segment_path(job, segment) for segment in segments]
-
-
-def _cut_readable(
-    job: CutJob, recording: Recording, info: VideoInfo, segments: list[Segment]
-) -> tuple[list[Segment], list[SegmentPlace], list[Skip]]:
-    """Cut all segments at once; where a frame cannot be read, one by one, and leave out those that need it.
-
-    Raises:
-        VideoError: No segment can be read.
-    """
-    try:
-        return segments, _cut(job, recording, info, segments), []
-    except VideoError as error:
-        first_error = error
-    kept, places, skips = [], [], []
-    for segment in segments:
-        try:
-            _check_readable(recording, info, segment)
-            places += _cut(job, recording, info, [segment]) if job.cut != SCALED else []
-            kept.append(segment)
-        except VideoError as error:
-            segment_path(job, segment).unlink(missing_ok=True)
-            skips.append(skip_segment(segment.id, "cut", str(error), segment.start_s))
-    if not kept:
-        raise first_error
-    if job.cut == SCALED:  # the segments share one file
-        places = _cut(job, recording, info, kept)
-    return kept, places, skips
-
-
-def _check_readable(recording: Recording, info: VideoInfo, segment: Segment) -> None:
-    """Decode from the key frame on, each frame: one that follows a broken one may look whole and be made up."""
-    first, last = int(segment.frame_indices[0]), int(segment.frame_indices[-1])
-    start = int(np.flatnonzero(info.is_key_frame[: first + 1])[-1]) if info.is_key_frame[: first + 1].any() else 0
-    for _ in iter_decoded(recording.video, range(start, last + 1), info=info):
-        pass
-
-
-def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:
-    if job.cut == "index":
-        times_us = find_container_times(recording, info)
-        return [_point_into(recording, info, segment, times_us, job.rules) for segment in segments]
-    if job.cut == SCALED:
-        return _cut_scaled(job, recording, info, segments)
-    files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
-    if job.cut == "copy":
-        height, width = info.height // 2 * 2, info.width // 2 * 2
-        copy_segments(recording.video, info, files, fps=job.rules.fps, num_threads=job.num_threads, decoder=job.decoder)
-    else:
-        height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
-        encode_segments(
-            recording.video, info, files, fps=job.rules.fps, size=(height, width), encoding=RESIZED,
-            num_threads=job.num_threads, decoder=job.decoder,
-        )  # fmt: skip
-    return [SegmentPlace(file.path.as_posix(), height, width) for file in files]
-
-
-def _cut_scaled(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:
-    if not segments:
-        return []
-    height, width = plan_frame_size(info.height, info.width, job.frame_pixels)
-    plan = plan_scaled(segments, find_frame_times(recording, info))
-    path = waiting_path(job.output_dir, job.ref.recording_id)
-    encode_scaled(
-        recording.video, info, plan, path, fps=job.rules.fps, size=(height, width), num_threads=job.num_threads,
-        decoder=job.decoder,
-    )  # fmt: skip
-    return [
-        SegmentPlace(
-            path=path.as_posix(),  # until its chunk is finished, and knows the archive
-            height=height,
-            width=width,
-            member=member_name(job.ref.recording_id),
-            start_s=plan.start_s(segment),
-            stop_s=plan.start_s(segment) + job.rules.duration_s,
-            frame_indices=plan.find(segment).tolist(),
-        )
-        for segment in segments
-    ]
-
-
-def find_container_times(recording: Recording, info: VideoInfo) -> np.ndarray:
-    """(F,) int64 us as a reader of the file alone sees them; for pictures and bare streams, since the first frame."""
-    if info.frame_times_us is not None:
-        return info.frame_times_us
-    assert recording.frame_times_us is not None
-    return recording.frame_times_us - recording.frame_times_us[0]
-
-
-def _point_into(
-    recording: Recording, info: VideoInfo, segment: Segment, times_us: np.ndarray, rules: SegmentRules
-) -> SegmentPlace:
-    start_s = float(times_us[segment.frame_indices[0]] / US_PER_S)
-    return SegmentPlace(
-        path=Path(recording.video.path).as_posix(),
-        height=info.height,
-        width=info.width,
-        member=recording.video.member or None,
-        start_s=start_s,
-        stop_s=start_s + rules.duration_s,
-        frame_indices=segment.frame_indices.tolist(),
-    )

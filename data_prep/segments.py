@@ -26,8 +26,9 @@ from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, rem
 from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
 from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SCALED, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
+from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
-from data_prep.segment_work import VIDEO_FOLDER, CutCounts, CutJob
+from data_prep.segment_work import CutCounts, CutJob
 from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples

@@ -9,7 +9,7 @@ from data_prep.chunk_videos import waiting_path
 from data_prep.scaled_video import KEY_INTERVAL, ScaledPlan, encode_scaled
 from data_prep.segment_plan import SegmentRules
 from data_prep.segment_rows import read_part_facts, read_part_table
-from data_prep.segment_work import CutJob, cut_recording
+from data_prep.segment_work import CutJob, cut_recording, give_up_recording
 from data_prep.sources import find_source
 from driving.errors import VideoError
 from driving.recording import VideoAddress
@@ -200,3 +200,15 @@ def test_a_frame_that_is_not_there_leaves_nothing_behind(tmp_path):
     with pytest.raises(VideoError, match="has 20 frames, frame 20 was asked for"):
         encode_scaled(address, probe_video(address), plan, tmp_path / "out" / "b.mp4", fps=10.0, size=(64, 256))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_recording_that_is_given_up_leaves_no_waiting_video(tmp_path):
+    root = tmp_path / "rec"
+    write_numbered(root / "a.mp4", even_times(10, 40), 10)
+    (ref,) = find_source("folder", root).plan(root)
+    rules = SegmentRules(10.0, 1.0, 0.75, 0.25, "pose")
+    job = CutJob(ref, "", rules, "scaled", HEIGHT * WIDTH, tmp_path / "scaled")
+    cut_recording(job)
+    give_up_recording(job)
+    assert not waiting_path(tmp_path / "scaled", "a").exists()
+    assert read_part_table(tmp_path / "scaled" / "metadata" / "recordings" / "a.parquet").num_rows == 0

@@ -166,7 +166,7 @@ def test_killed_again_and_again_the_run_still_gets_on(recordings):
 def test_finished_chunks_are_not_cut_again(recordings, monkeypatch):
     stop_before_the_index()
     before = {path: path.stat().st_mtime_ns for path in Path("out/videos").glob("*.zip")}
-    monkeypatch.setattr("data_prep.segment_work.encode_scaled", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("data_prep.segment_places.encode_scaled", lambda *_, **__: 1 / 0)
     cut_scaled()
     assert {path: path.stat().st_mtime_ns for path in Path("out/videos").glob("*.zip")} == before
 
