@@ -210,7 +210,7 @@ def load_token_counter(tokenizer: str) -> Callable[[str], int]:
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
-        raise DrivingError("--tokenizer needs transformers; run uv sync --extra finetune") from error
+        raise DrivingError("--tokenizer needs transformers; run uv sync --inexact --extra finetune") from error
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:

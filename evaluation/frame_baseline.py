@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 CACHE_NAME = "frame_features.npz"
-TRAIN_NAME = "train.json"
+TRAIN_NAMES = ("train.json", "train.index.json")  # the second where rows point into recordings
 READERS = 2
 
 
@@ -46,13 +46,14 @@ def find_train_json(options: EvaluateOptions) -> Path:
     Raises:
         DrivingError: They are not there.
     """
-    path = (options.train_truth or options.test_data).parent / TRAIN_NAME
-    if not path.is_file():
-        raise DrivingError(
-            f"--frame-baseline learns from the clips of {path}, which is not there; run convert_to_training_format.py "
-            "again, or leave it out"
-        )
-    return path
+    folder = (options.train_truth or options.test_data).parent
+    for name in TRAIN_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise DrivingError(
+        f"--frame-baseline learns from the clips of {folder / TRAIN_NAMES[0]}, which is not there; run "
+        "convert_to_training_format.py again, or leave it out"
+    )
 
 
 def answer_from_frames(folder: Path, planned: Run, truth: Truth, options: EvaluateOptions) -> FrameMotion:

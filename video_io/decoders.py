@@ -184,7 +184,7 @@ def _load(name: str, decoder: str) -> ModuleType:
     except ImportError:
         raise VideoError(
             f"the decoder {decoder} needs the package {package}, which is not installed; "
-            f"run `uv sync --extra {package}`, or leave --decoder out"
+            f"run `uv sync --inexact --extra {package}`, or leave --decoder out"
         ) from None
     except RuntimeError:
         raise _no_ffmpeg(decoder) from None

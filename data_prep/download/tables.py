@@ -102,7 +102,7 @@ def _open_devkit(hub: Hub, root: Path, split_name: str) -> Any:
         from physical_ai_av import PhysicalAIAVDatasetInterface
     except ImportError as error:
         raise DrivingError(
-            f"NVIDIA's devkit of the dataset is not installed ({error}); run uv sync --extra download"
+            f"NVIDIA's devkit of the dataset is not installed ({error}); run uv sync --inexact --extra download"
         ) from error
 
     def read() -> Any:

@@ -101,7 +101,9 @@ def test_offline_is_said(hub, root, monkeypatch):
 
 def test_without_the_devkit_its_extra_is_named(hub, root, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "physical_ai_av", None)
-    with pytest.raises(DrivingError, match="devkit of the dataset is not installed .*uv sync --extra download"):
+    with pytest.raises(
+        DrivingError, match="devkit of the dataset is not installed .*uv sync --inexact --extra download"
+    ):
         fetch(root, 0)
 
 

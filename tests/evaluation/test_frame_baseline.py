@@ -11,7 +11,7 @@ import pytest
 import qwenvl.data.dataset  # noqa: F401, it takes `read_clips` as it finds it: before one is put in its place
 from driving.errors import DrivingError, VideoError
 from evaluation.evaluate import EvaluateOptions, run
-from evaluation.frame_baseline import CACHE_NAME, ClipReader, read_features
+from evaluation.frame_baseline import CACHE_NAME, ClipReader, find_train_json, read_features
 from qwenvl.data.frame_cache import Clip
 from qwenvl.data.preprocessing import Preprocessing
 from video_io.encode import write_video
@@ -145,6 +145,12 @@ def test_no_training_rows_are_said_before_the_model_is_asked(evaluate):
         DrivingError, match="--frame-baseline learns from the clips of .*train.json, which is not there"
     ):
         evaluate()
+
+
+def test_training_rows_that_point_into_recordings_are_found_by_their_name(small_dataset):
+    (small_dataset.folder / "train.index.json").write_text("[]")
+    options = EvaluateOptions(test_data=small_dataset.folder / "test.index.json")
+    assert find_train_json(options).name == "train.index.json"
 
 
 def test_the_gate_needs_the_flag(evaluate, decoder):

@@ -110,7 +110,9 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch, name, package):
 
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.decoders", None)
-    with pytest.raises(VideoError, match=f"{name} needs the package {package}, .*`uv sync --extra {package}`"):
+    with pytest.raises(
+        VideoError, match=f"{name} needs the package {package}, .*`uv sync --inexact --extra {package}`"
+    ):
         check_decoder(name)
 
 
