@@ -124,31 +124,6 @@ def fingerprint_folder(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_leakage(checkpoint: Checkpoint, groups: set[str], *, force: bool, is_one_recording: bool) -> list[str]:
-    """Refuse test rows of recordings that the model was trained on; returns the stamps that the report must carry.
-
-    A dataset split in time within one recording shares its group by its own declaration: stamped, not refused.
-
-    Raises:
-        DrivingError: Groups are shared and `force` is off.
-    """
-    stamps = []
-    if is_one_recording:
-        stamps.append("one recording: split in time, so train and test show the same road, car and light")
-    if checkpoint.groups is None:
-        stamps.append("the checkpoint does not say what it was trained on: leakage could not be checked")
-        return stamps
-    shared = sorted(groups & checkpoint.groups)
-    if not shared or is_one_recording:
-        return stamps
-    if not force:
-        raise DrivingError(
-            f"{len(shared)} of {len(groups)} test recordings were trained on ({shared[0]}, ...) according to "
-            f"{checkpoint.name}/{GROUPS_NAME}; evaluate on held-out data, or pass --force (the report will say so)"
-        )
-    return [*stamps, f"LEAKAGE: {len(shared)} of {len(groups)} test recordings were trained on (--force)"]
-
-
 def _read_json(path: Path) -> Any:
     if not path.exists():
         return None

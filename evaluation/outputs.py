@@ -31,11 +31,12 @@ from driving.ledger import (
     write_ledger,
 )
 from driving.options import describe_options
+from evaluation.agreement import is_synthetic
 from evaluation.asking.predict import PARTS_NAME
 from evaluation.asking.predictions import PLAIN, Prediction
 from evaluation.frame_baseline import CACHE_NAME, answer_from_frames
 from evaluation.lineage import HOW_NOT_WHAT, collect_commands
-from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run, is_synthetic
+from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run
 from evaluation.scoring.answers import Answers, judge_predictions, parse_text
 from evaluation.scoring.baselines import predict_baselines
 from evaluation.scoring.decoding import measure_decodings, measure_speed

@@ -108,9 +108,9 @@ def _load_engine(options: DemoOptions) -> Any:
             options.model, options.server, folders, served_name=options.served_name, force=options.force
         )
     else:
+        from evaluation.agreement import check_papers
         from evaluation.asking.engine import load_engine
         from evaluation.checkpoint import read_checkpoint
-        from evaluation.planning import check_papers
 
         checkpoint = read_checkpoint(options.model, options.base_model)
         check_papers(checkpoint, force=options.force)

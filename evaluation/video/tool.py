@@ -133,8 +133,8 @@ def plan_video(options: PredictOptions) -> VideoPlan:
         DrivingError: One of them cannot be used.
     """
     from driving.calibration import read_calibration
+    from evaluation.agreement import check_papers
     from evaluation.checkpoint import read_checkpoint
-    from evaluation.planning import check_papers
     from evaluation.video.model import choose_answer_format
     from evaluation.video.seconds import build_records, explain_rate, plan_seconds
     from video_io.probe import probe_video

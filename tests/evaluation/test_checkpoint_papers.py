@@ -7,8 +7,8 @@ import json
 import pytest
 
 from driving.errors import DrivingError
-from evaluation.checkpoint import check_leakage, fingerprint_folder, read_checkpoint
-from evaluation.planning import read_dataset_facts
+from evaluation.agreement import check_leakage, read_dataset_facts
+from evaluation.checkpoint import fingerprint_folder, read_checkpoint
 
 
 def test_the_fingerprint_changes_with_the_weights_and_not_with_the_log(tmp_path):

@@ -11,9 +11,9 @@ import pytest
 
 from driving.errors import DrivingError
 from driving.ledger import read_ledger
+from evaluation.agreement import check_papers, choose_answer_format
 from evaluation.checkpoint import Checkpoint, read_checkpoint
 from evaluation.evaluate import EvaluateOptions, run
-from evaluation.planning import check_papers, choose_answer_format
 
 
 @pytest.mark.parametrize("turns", [[], None])

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from driving.errors import DrivingError
+from evaluation.agreement import check_papers
 from evaluation.checkpoint import read_checkpoint
-from evaluation.planning import check_papers
 from evaluation.serving.merge import MergeOptions, run
 
 
