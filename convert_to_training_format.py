@@ -28,7 +28,6 @@ def restart_in_venv() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     restart_in_venv()
-    from data_prep.training_format import main
-    from driving.errors import run_main
+    from driving.errors import run_door
 
-    sys.exit(run_main(main))
+    sys.exit(run_door("data_prep.training_format"))

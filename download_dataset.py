@@ -3,8 +3,7 @@
 
 import sys
 
-from data_prep.download.options import main
-from driving.errors import run_main
+from driving.errors import run_door
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(run_door("data_prep.download.options"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -89,6 +90,11 @@ def run_main(run: Callable[[], int], say: Callable[[str], None] = print_error) -
         # Once more while Python tidies up: it would print a traceback for each finalizer.
         _take_ctrl_c(lambda number, frame: os._exit(INTERRUPTED_CODE))
         return INTERRUPTED_CODE
+
+
+def run_door(module: str) -> int:
+    """Import a tool and run its `main`; a Ctrl-C while it is imported is one line too."""
+    return run_main(lambda: importlib.import_module(module).main())
 
 
 def _take_ctrl_c(handler: Any) -> None:

@@ -3,7 +3,7 @@
 
 import sys
 
-from qwenvl.check_dataset import main
+from driving.errors import run_door
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_door("qwenvl.check_dataset"))

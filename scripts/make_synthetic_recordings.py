@@ -2,7 +2,7 @@
 
 import sys
 
-from data_prep.synthetic import main
+from driving.errors import run_door
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_door("data_prep.synthetic"))

@@ -19,6 +19,16 @@ DOORS = [
     "convert_to_training_format.py",
 ]
 TOOLS = sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py"))
+PRESS_AT_IMPORT = """
+import sys
+
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == "driving.options":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Pressed())
+"""
 HEAVY = ("torch", "datasets", "pandas", "pyarrow", "av", "transformers", "huggingface_hub")
 
 
@@ -75,6 +85,15 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(door, flag, complaint,
     result = open_door(door, flag, str(tmp_path / "nothing"), "--output-dir", str(tmp_path / "out"))
     assert result.returncode == 1
     assert result.stderr.startswith("error: ") and complaint in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("door", DOORS + TOOLS)
+def test_a_ctrl_c_while_the_tool_is_imported_is_one_line(door, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(PRESS_AT_IMPORT)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    result = open_door(door, "--help", env={**os.environ, "PYTHONPATH": paths})
+    assert result.returncode == 130
+    assert result.stderr == "\ninterrupted; run the same command again to continue\n"
 
 
 def find_bare_python() -> tuple[str, ...]:
