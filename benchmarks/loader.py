@@ -71,7 +71,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    processor = build_processor(folder, args.processor)
+    processor = save_processor(folder, args.processor)
     full_hd, resized = cut_segments(folder, args.segments, args.height, args.width)
     loaders = build_loaders(folder, full_hd, resized, processor, args.workers)
     rates: dict[str, list[float]] = {name: [] for name in loaders}
@@ -110,15 +110,12 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def build_processor(folder: Path, ready: Path | None) -> Any:
+def save_processor(folder: Path, ready: Path | None) -> Any:
     """A processor that shows 30 frames of 1080p as 256x448, saved under `folder`/model as a plain user has it."""
-    from benchmarks.workload import LONGEST_EDGE_PX, SEED, TOKENIZER_SIZE
-    from qwenvl.tiny_model import build_processor, train_tokenizer
+    from benchmarks.workload import build_processor
     from qwenvl.train.loading import load_processor
 
-    processor = load_processor(ready) if ready else build_processor(train_tokenizer(TOKENIZER_SIZE, SEED))
-    processor.video_processor.size = {"shortest_edge": 4096, "longest_edge": LONGEST_EDGE_PX}
-    processor.save_pretrained(folder / "model")
+    build_processor(ready).save_pretrained(folder / "model")
     (folder / "model" / "config.json").write_text('{"model_type": "qwen3_vl"}', encoding="utf-8")
     return load_processor(folder / "model")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,19 @@ LONGEST_EDGE_PX = 30 * 116_510  # over all frames: 30 frames of 256x448 stay as 
 SEED = 0
 
 
+def build_processor(ready: Path | None = None) -> Any:
+    """A processor that shows 256x448 frames unchanged; of a folder with a real Qwen3-VL tokenizer, or a small one."""
+    from qwenvl import tiny_model
+    from qwenvl.train.loading import load_processor
+
+    if ready is not None:
+        processor = load_processor(ready)
+    else:
+        processor = tiny_model.build_processor(tiny_model.train_tokenizer(TOKENIZER_SIZE, SEED))
+    processor.video_processor.size = {"shortest_edge": 4096, "longest_edge": LONGEST_EDGE_PX}
+    return processor
+
+
 def write_model(
     folder: Path, sizes: dict, *, processor: Path | None = None, device: str = "cpu", dtype: str = "float32"
 ):
@@ -39,11 +53,7 @@ def write_model(
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from qwenvl.tiny_model import build_processor, train_tokenizer
-    from qwenvl.train.loading import load_processor
-
-    ready = load_processor(processor) if processor else build_processor(train_tokenizer(TOKENIZER_SIZE, SEED))
-    ready.video_processor.size = {"shortest_edge": 4096, "longest_edge": LONGEST_EDGE_PX}
+    ready = build_processor(processor)
     token_id = ready.tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         **sizes,

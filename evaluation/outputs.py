@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,13 +29,11 @@ from driving.ledger import (
     write_json,
     write_ledger,
 )
-from driving.options import describe_options
-from evaluation.agreement import is_synthetic
 from evaluation.asking.predict import PARTS_NAME
 from evaluation.asking.predictions import PLAIN, Prediction
 from evaluation.frame_baseline import CACHE_NAME, answer_from_frames
-from evaluation.lineage import HOW_NOT_WHAT, collect_commands
-from evaluation.planning import FORMAT_VERSION, SMALL_MODEL_PARAMETERS, Run
+from evaluation.planning import Run
+from evaluation.run_card import describe_run
 from evaluation.scoring.answers import Answers, judge_predictions, parse_text
 from evaluation.scoring.baselines import predict_baselines
 from evaluation.scoring.decoding import measure_decodings, measure_speed
@@ -47,7 +44,6 @@ from evaluation.scoring.skill import judge_gate
 from evaluation.scoring.statistics import Bootstrap
 from evaluation.scoring.tracks import SPOKEN, build_control_fallback, build_fallback
 from evaluation.scoring.truth import Truth
-from evaluation.versions import read_versions
 
 if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions
@@ -58,7 +54,6 @@ METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 RUN_NAME = "run.json"
 ANSWER_FILES = (LEDGER_NAME, PREDICTIONS_NAME, CONTROLS_NAME, RUN_NAME)
-_PACKAGES = ("torch", "transformers", "peft", "numpy", "av")
 
 
 def write_predictions(
@@ -197,54 +192,6 @@ def score_stored(
         measure_decodings(planned, truth, asked, altered, answers, measured, fallback, train_labels, bootstrap)
     )
     return measured, answers
-
-
-def describe_run(
-    planned: Run, truth: Truth, facts: dict[str, Any], predictions: Sequence[Prediction], options: EvaluateOptions
-) -> dict[str, Any]:
-    """Everything about a run that is not a score: what was asked of whom, on which data, with which stamps."""
-    synthetic = is_synthetic(planned.dataset, truth)
-    num_parameters = facts.get("model", {}).get("num_parameters")
-    is_tiny = num_parameters is not None and num_parameters < SMALL_MODEL_PARAMETERS
-    stamps = list(planned.stamps)
-    if is_tiny or synthetic:
-        model = f"a tiny model ({num_parameters / 1e6:.1f} M parameters)" if is_tiny else "a model"
-        stamps.insert(0, f"{model}{' on synthetic data' if synthetic else ''}: {_advice(synthetic)}")
-    clips = sorted({tuple(entry.clip) for entry in predictions})
-    return {
-        "format_version": FORMAT_VERSION,
-        "stamps": stamps,
-        "model_card": {
-            "name": planned.checkpoint.name,
-            "fingerprint": planned.checkpoint.fingerprint,
-            **facts.get("model", {}),
-            "max_new_tokens": facts.get("max_new_tokens"),
-            "preprocessing": planned.checkpoint.preprocessing,
-        },
-        "data": {
-            "test_data": options.test_data.as_posix(),
-            "scored_with": planned.scored_with,
-            "is_synthetic": synthetic,
-            "splits": planned.table.group_counts(),
-            "clips_frames_height_width": [list(clip) for clip in clips[:8]],
-            "prompt_tokens": _median([entry.prompt_tokens for entry in predictions]),
-            "answer_format": planned.answer_format.to_json(),
-            "dataset": planned.dataset,
-        },
-        "options": {name: value for name, value in describe_options(options).items() if name not in HOW_NOT_WHAT},
-        "commands": collect_commands(planned.checkpoint, options),
-        "versions": {"python": platform.python_version(), **read_versions(_PACKAGES)},
-    }
-
-
-def _advice(synthetic: bool) -> str:
-    if synthetic:
-        return "the numbers show whether the pipeline works and the model looks; they say nothing about real roads"
-    return "it shows whether the pipeline works, not how well Qwen3-VL drives"
-
-
-def _median(values: Sequence[int]) -> float | None:
-    return float(np.median(values)) if values else None
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

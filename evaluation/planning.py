@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from evaluation.evaluate import EvaluateOptions
 
 FORMAT_VERSION = 1  # of metrics.json and the stored predictions
-SMALL_MODEL_PARAMETERS = 100_000_000
 
 
 @dataclass(frozen=True)
