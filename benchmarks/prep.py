@@ -1,6 +1,6 @@
 """What cutting a recording into segments costs, as multiples of decoding it once.
 
-    drawn 1080p clips, about 8 Mbit/s ──▶ decode | resized | copy | index | the seed's way
+    drawn 1080p clips, about 8 Mbit/s ──▶ decode | resized | scaled | copy | index | the seed's way
                                          (in turn, CPU seconds of one thread each, medians)
 
 `uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes under two minutes on two cores, and prints
@@ -13,6 +13,9 @@ one JSON object as its last line:
     seed_way_over_resized_gop30  the same where every second of the recording starts with a key frame
     copy_over_decode             full resolution by copying packets, key frames on the segments' starts / decode
     index_over_decode            rows and labels only, no files / decode
+    scaled_over_decode           one small video a recording (--cut scaled), all work / decode
+    scaled_bytes_per_second, scaled_psnr_db
+    scaled_read_over_resized_read  a second of a chunk's archive, read for training / of a file of its own, CPU time
 
 Two recordings of the same pictures: one with x264's own choice of key frames (every 250; NVIDIA's published front-wide
 clip has one in 240), where a seek costs the seed up to 250 frames, and one with a key frame every 30.
@@ -31,9 +34,11 @@ import av
 import numpy as np
 
 from benchmarks.measuring import build_parser, print_numbers
+from benchmarks.scaled import measure_scaled
 from data_prep.segment_options import FRAME_TOLERANCE
 from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_plan import SegmentRules
+from data_prep.segment_rows import part_path, read_part_table
 from data_prep.segment_work import CutJob, cut_recording
 from data_prep.sources import find_source
 from data_prep.synthetic import constant_motion, write_dataset
@@ -68,12 +73,12 @@ def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -
     usual = make_recording(folder / "usual", seconds, height, width, key_interval=None)
     aligned = make_recording(folder / "aligned", seconds, height, width, key_interval=round(FPS))
     usual_video, aligned_video = (VideoAddress(*ref.place["video"]) for ref in (usual, aligned))
-    resized, copied, indexed = (
-        build_job(ref, cut, folder / cut) for ref, cut in ((usual, "resized"), (aligned, "copy"), (aligned, "index"))
-    )
+    cuts = ((usual, "resized"), (usual, "scaled"), (aligned, "copy"), (aligned, "index"))
+    resized, scaled, copied, indexed = (build_job(ref, cut, folder / cut) for ref, cut in cuts)
     ways: dict[str, Callable[[], object]] = {
         "decode": lambda: decode(usual_video),
         "resized": lambda: cut_recording(resized),
+        "scaled": lambda: cut_recording(scaled),
         "seed_way": lambda: cut_as_the_seed(usual_video, folder / "seed", seconds - 1),
         "decode_gop30": lambda: decode(aligned_video),
         "copy": lambda: cut_recording(copied),
@@ -86,6 +91,8 @@ def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -
             spent[name].append(measure_cpu_s(way))
     cpu_s = {name: statistics.median(times) for name, times in spent.items()}
     files = sorted((folder / "resized" / VIDEO_FOLDER).glob("*.mp4"))
+    rows = read_part_table(part_path(folder / "scaled", usual.recording_id)).to_pylist()
+    scaled_numbers, scaled_files = measure_scaled(folder / "scaled", usual.recording_id, rows, files)
     mbit_s = Path(usual_video.path).stat().st_size * 8e-6 / seconds
     print(f"input: {seconds} s of {height}x{width}, {mbit_s:.1f} Mbit/s")
     print("CPU seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in cpu_s.items()))
@@ -98,6 +105,9 @@ def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -
         "copy_over_decode": round(cpu_s["copy"] / cpu_s["decode_gop30"], 3),
         "index_over_decode": round(cpu_s["index"] / cpu_s["decode_gop30"], 4),
         "num_segments": len(files),
+        "scaled_over_decode": round(cpu_s["scaled"] / cpu_s["decode"], 3),
+        "scaled_psnr_db": round(min(measure_psnr_db(usual_video, scaled_files)), 2),
+        **scaled_numbers,
     }
 
 

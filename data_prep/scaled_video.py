@@ -26,8 +26,8 @@ from video_io.decoders import PYAV
 from video_io.encode import US
 
 # Decoding starts at a key frame, so every segment begins with one. On two real roads at 256x448 one every 5 frames
-# takes 1.2 to 1.3 times the bytes of one every 30 and saves nothing; one every 60 takes 0.97 times the bytes, and a
-# second that begins between two of them 1.25 times the processor time (docs/LOG.md).
+# takes 1.2 to 1.3 times the bytes of one every 30 and saves nothing; with one every 60 the bytes are 0.97 times as many,
+# and a second takes 1.34 times the processor time to read (benchmarks/scaled.py).
 KEY_INTERVAL = 30
 ENCODING = RESIZED
 
@@ -86,11 +86,13 @@ def encode_scaled(
     size: tuple[int, int],
     num_threads: int = 1,
     decoder: str = PYAV,
+    key_interval: int = KEY_INTERVAL,
 ) -> None:
     """Decode the recording once and write the planned frames, scaled to (height, width) `size`.
 
     Args:
         fps: of a segment; a hint for whoever shows the file.
+        key_interval: frames between two key frames at most.
 
     Raises:
         VideoError: A frame cannot be decoded; nothing is left behind.
@@ -101,7 +103,7 @@ def encode_scaled(
     )
     with write_atomically(path, "w+b") as file:
         encoder = VideoEncoder(
-            file, size, fps, crf=ENCODING.crf, preset=ENCODING.preset, key_interval=KEY_INTERVAL,
+            file, size, fps, crf=ENCODING.crf, preset=ENCODING.preset, key_interval=key_interval,
             options={"x264-params": ENCODING.options, "forced-idr": "1"}, time_base=US, index_first=True,
         )  # fmt: skip
         for (_, frame), time_us, is_key in zip(frames, plan.times_us.tolist(), plan.is_key.tolist(), strict=True):

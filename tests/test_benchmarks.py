@@ -20,6 +20,7 @@ from benchmarks import (
     peers,
     prep,
     report,
+    scaled,
     score,
     train_step,
     ways,
@@ -27,6 +28,7 @@ from benchmarks import (
 from data_prep.segment_rows import row_schema
 from driving.errors import DrivingError
 from driving.trajectory import integrate_batch
+from video_io import write_video
 
 TINY_TEXT = {
     "vocab_size": 640, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -46,8 +48,12 @@ def prep_numbers(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "key", ["resized_over_decode", "seed_way_over_resized", "copy_over_decode", "index_over_decode", "psnr_db"]
-)
+    "key",
+    [
+        "resized_over_decode", "seed_way_over_resized", "copy_over_decode", "index_over_decode", "psnr_db",
+        "scaled_over_decode", "scaled_psnr_db", "scaled_bytes_per_second", "scaled_read_over_resized_read",
+    ],
+)  # fmt: skip
 def test_prep_measures(prep_numbers, key):
     assert prep_numbers[key] > 0
 
@@ -55,6 +61,16 @@ def test_prep_measures(prep_numbers, key):
 def test_prep_cuts_every_second_that_has_a_next_one(prep_numbers):
     assert prep_numbers["num_segments"] == 2
     assert prep_numbers["bytes_per_segment"] > 1000
+
+
+def test_key_frame_distances_are_compared_in_bytes_and_time(tmp_path, capsys):
+    frames = (np.roll(np.arange(64 * 96, dtype=np.uint8).reshape(64, 96), step, 1) for step in range(60))
+    write_video(tmp_path / "road.mp4", frames, 30)
+    assert scaled.main([str(tmp_path / "road.mp4"), "--seconds", "2"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["key_intervals"]["road.mp4"]
+    assert set(found) == {"files", *map(str, scaled.KEY_INTERVALS)}
+    assert found["1"]["bytes_per_second"] > found["30"]["bytes_per_second"] > 0
+    assert min(found["5"]["read_ms"], found["5"]["read_anywhere_ms"], found["files"]["read_ms"]) > 0
 
 
 def test_the_last_line_of_prep_is_one_json_object_also_in_the_file(tmp_path, capsys):
