@@ -26,8 +26,8 @@ from video_io.decoders import PYAV
 from video_io.encode import US
 
 # Decoding starts at a key frame, so every segment begins with one. On two real roads at 256x448 one every 5 frames
-# takes 1.2 to 1.3 times the bytes of one every 30 and saves nothing; with one every 60 the bytes are 0.97 times as many,
-# and a second takes 1.34 times the processor time to read (benchmarks/scaled.py).
+# takes 1.2 to 1.3 times the bytes of one every 30 and saves nothing; with one every 60 it is 0.97 times the bytes, and
+# a second takes 1.34 times the processor time to read (benchmarks/scaled.py).
 KEY_INTERVAL = 30
 ENCODING = RESIZED
 
