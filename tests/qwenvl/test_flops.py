@@ -74,7 +74,7 @@ def test_a_token_meets_its_own_experts_only():
     config = json.loads(json.dumps(MOE))
     text = read_model_shape(config).text
     assert text.mlp_weights_used == 3 * 2048 * 8 * 768 + 2048 * 128
-    assert text.layer_weights == 2 * 2048 * (4096 + 512) + 3 * 2048 * 128 * 768 + 2048 * 128
+    assert text.attention_weights == 2 * 2048 * (4096 + 512)
 
 
 MOE = {  # the sizes of Qwen3-VL-30B-A3B
@@ -103,7 +103,8 @@ def test_windows_bound_who_looks_at_whom():
 
 def test_the_4b_model_has_the_sizes_that_its_config_says(shared_data):
     shape = read_model_shape(json.loads((shared_data / "qwen3vl_processor/config.json").read_text()))
-    assert shape.text.layer_weights == 2 * 2560 * (4096 + 1024) + 3 * 2560 * 9728
+    assert shape.text.attention_weights == 2 * 2560 * (4096 + 1024)
+    assert shape.text.mlp_weights_used == 3 * 2560 * 9728
     assert (shape.vision.patch_values, shape.vision.num_mergers, shape.vision.merged_width) == (1536, 4, 4096)
 
 

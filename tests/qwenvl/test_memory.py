@@ -223,7 +223,7 @@ def test_the_4b_model_at_the_launchers_defaults_is_counted_by_hand(shared_data):
     """LoRA on all linear layers of the language model: rank x (inputs + outputs) weights each."""
     shape = read_model_shape(json.loads((shared_data / "qwen3vl_processor/config.json").read_text()))
     adapters = 36 * 64 * ((2560 + 4096) + 2 * (2560 + 1024) + (4096 + 2560) + 3 * (2560 + 9728))
-    language = 36 * (shape.text.layer_weights + 2 * 2560 + 2 * 128) + 2560 + 151936 * 2560
+    language = 36 * (2 * 2560 * (4096 + 1024) + 3 * 2560 * 9728 + 2 * 2560 + 2 * 128) + 2560 + 151936 * 2560
     plan = MemoryPlan(
         shape,
         {"language": (adapters, language + adapters), "merger": (0, 0), "vision": (0, 0)},

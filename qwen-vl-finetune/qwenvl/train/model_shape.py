@@ -22,7 +22,6 @@ class TextShape:
     mlp_width: int
     vocabulary: int
     num_experts: int = 0
-    expert_width: int = 0
 
     @property
     def attention_width(self) -> int:
@@ -41,12 +40,6 @@ class TextShape:
     def mlp_weights_used(self) -> int:
         """Weights of one layer's MLP that a token meets: gate, up and down (of its experts), and the router."""
         return 3 * self.width * self.mlp_width + self.width * self.num_experts
-
-    @property
-    def layer_weights(self) -> int:
-        """All linear weights of one layer."""
-        experts = self.num_experts * self.expert_width
-        return self.attention_weights + 3 * self.width * (experts or self.mlp_width) + self.width * self.num_experts
 
     @property
     def quantisable_weights(self) -> int:
@@ -104,7 +97,6 @@ def read_model_shape(config: Any) -> ModelShape:
             mlp_width=chosen * expert_width if experts else text["intermediate_size"],
             vocabulary=text["vocab_size"],
             num_experts=experts,
-            expert_width=expert_width,
         ),
         VisionShape(
             width=vision["hidden_size"],
