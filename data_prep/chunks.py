@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.chunk_videos import pack_videos, point_into_archive, remove_waiting
 from data_prep.motion_table import MotionTable
-from data_prep.segment_rows import Part, part_path, read_part_facts, read_part_table, row_schema, write_part
+from data_prep.segment_rows import Part, part_path, read_part, row_schema, write_part
 from driving.errors import LedgerError
 from driving.ledger import Skip, dump_json, write_atomically, write_json
 from driving.recording import RecordingRef
@@ -78,7 +78,7 @@ class RecordingFacts:
     @property
     def is_failed(self) -> bool:
         """The recording as a whole could not be used."""
-        return Part(self.id, [], self.skips, self.fingerprint).is_failed
+        return Part(self.id, self.skips, self.fingerprint).is_failed
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _write_rows(job: FinishJob) -> ChunkFacts:
     ):
         for recording_id, fingerprint in job.recordings:
             path = part_path(job.output_dir, recording_id)
-            part, table = read_part_facts(path), read_part_table(path)
+            part, table = read_part(path)
             if table.num_rows:
                 table = point_into_archive(table, job.output_dir, job.name) if job.has_archive else table
                 writer.write_table(table)
@@ -188,7 +188,7 @@ def reopen_chunk(output_dir: Path, facts: ChunkFacts, kept: Collection[str]) -> 
     for recording in facts.recordings:
         if recording.id in kept:
             counts = (recording.num_labelled, recording.num_told)
-            part = Part(recording.id, [], recording.skips, recording.fingerprint, *counts)
+            part = Part(recording.id, recording.skips, recording.fingerprint, *counts)
             write_part(output_dir, part, reader.read(recording.id))
     facts_path(output_dir, facts.chunk).unlink()
     rows_path(output_dir, facts.chunk).unlink()

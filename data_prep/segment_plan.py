@@ -1,24 +1,25 @@
 """Decide which segments a recording gives: frames and labels of each. Nothing is decoded, nothing is written.
 
 frame times, motion ──plan_segments──▶ windows ──choose_frames──▶ frame indices ┐
-                                               ──label_segment──▶ labels        ├─▶ Segment, or a Skip with the reason
+                                               ──label_segments─▶ labels        ├─▶ Segment, or a Skip with the reason
                                                ──facts_of───────▶ motion facts  ┘
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_prep.segment_facts import SegmentFacts, lay_facts
-from data_prep.segment_labels import SegmentLabels, label_segment
+from data_prep.segment_labels import SegmentLabels, label_segments
 from driving.clock import US_PER_S, SegmentTimes, plan_grid, plan_segments, to_us
 from driving.errors import DrivingError, MotionError, VideoError
 from driving.ledger import Skip
 from driving.recording import Recording
-from driving.sampling import choose_frames, median_rate_hz
+from driving.sampling import choose_frames_of_all, median_rate_hz
 
 MIN_RATE_FRACTION = 0.95  # a recording may be this much slower than the rate asked for
 MAX_START_S = 3_600.0  # frames that begin further from the clock zero are on another clock (unix time, say)
@@ -108,41 +109,49 @@ def plan_recording(
         recording = replace(recording, ego_motion=None)
     segments: list[Segment] = []
     skips: list[Skip] = []
-    for times in windows:
-        planned = _plan_segment(recording, frame_times_us, times, rules)
+    for planned in _plan_all(recording, frame_times_us, windows, rules):
         if isinstance(planned, Segment) and told is not None:
-            planned = replace(planned, facts=told.facts_of(times))
+            planned = replace(planned, facts=told.facts_of(planned.times))
         (segments if isinstance(planned, Segment) else skips).append(planned)
     if told is not None:
         skips += told.list_unknown(recording.ref.recording_id, [segment.facts for segment in segments])
     return segments, skips
 
 
-def _plan_segment(
-    recording: Recording, frame_times_us: np.ndarray, times: SegmentTimes, rules: SegmentRules
-) -> Segment | Skip:
-    segment_id = f"{recording.ref.recording_id}_seg_{times.index:02d}"
-    start_s = times.index * rules.duration_s
-    grid_us = plan_grid(times.observed, rules.fps)
-    if len(frame_times_us) < len(grid_us):
-        reason = f"the recording has {len(frame_times_us)} frames, a segment needs {len(grid_us)}"
-        return skip_segment(segment_id, "frames", reason, start_s)
-    indices, worst_us = choose_frames(frame_times_us, grid_us)
-    allowed_us = rules.frame_tolerance * US_PER_S / rules.fps
-    if worst_us > allowed_us:
-        is_edge = frame_times_us[0] > grid_us[0] + allowed_us
-        reason = f"a frame is {worst_us / 1e3:.1f} ms from its instant, {allowed_us / 1e3:.1f} ms are allowed"
-        return skip_segment(segment_id, EDGE if is_edge else "frames", reason, start_s)
-    labels = None
+def _plan_all(
+    recording: Recording, frame_times_us: np.ndarray, windows: Sequence[SegmentTimes], rules: SegmentRules
+) -> Iterator[Segment | Skip]:
+    first = plan_grid(windows[0].observed, rules.fps)
+    if len(frame_times_us) < len(first):
+        reason = f"the recording has {len(frame_times_us)} frames, a segment needs {len(first)}"
+        for times in windows:
+            yield _skip(recording, times, rules, "frames", reason)
+        return
+    starts_us = np.array([times.observed.start_us for times in windows])
+    chosen = choose_frames_of_all(frame_times_us, first + (starts_us - starts_us[0])[:, None])
     motion = recording.ego_motion
+    labels: list[SegmentLabels | MotionError | None] = [None] * len(windows)
     if motion is not None:
-        try:
-            labels = label_segment(motion, times, rules.fps, max_gap_s=rules.max_gap_s, curvature=rules.curvature)
-        except MotionError as error:
-            motion_end_us = int(motion.timestamps_us[-1])
-            is_edge = times.target.stop_us > motion_end_us >= frame_times_us[-1]
-            return skip_segment(segment_id, EDGE if is_edge else "label", str(error), start_s)
-    return Segment(segment_id, times, start_s, indices, labels)
+        labels[:] = label_segments(motion, windows, rules.fps, max_gap_s=rules.max_gap_s, curvature=rules.curvature)
+    for times, (indices, worst_us), label in zip(windows, chosen, labels, strict=True):
+        allowed_us = rules.frame_tolerance * US_PER_S / rules.fps
+        if worst_us > allowed_us:
+            is_edge = frame_times_us[0] > times.observed.start_us + allowed_us
+            reason = f"a frame is {worst_us / 1e3:.1f} ms from its instant, {allowed_us / 1e3:.1f} ms are allowed"
+            yield _skip(recording, times, rules, EDGE if is_edge else "frames", reason)
+        elif isinstance(label, MotionError):
+            is_edge = times.target.stop_us > int(motion.timestamps_us[-1]) >= frame_times_us[-1]
+            yield _skip(recording, times, rules, EDGE if is_edge else "label", str(label))
+        else:
+            yield Segment(_name(recording, times), times, times.index * rules.duration_s, indices, label)
+
+
+def _name(recording: Recording, times: SegmentTimes) -> str:
+    return f"{recording.ref.recording_id}_seg_{times.index:02d}"
+
+
+def _skip(recording: Recording, times: SegmentTimes, rules: SegmentRules, stage: str, reason: str) -> Skip:
+    return skip_segment(_name(recording, times), stage, reason, times.index * rules.duration_s)
 
 
 def check_frame_times(frame_times_us: np.ndarray, recording_id: str) -> None:

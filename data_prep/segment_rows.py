@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from data_prep.segment_facts import FACTS
 from data_prep.segment_labels import SegmentLabels
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_FOLDER = Path("metadata") / "recordings"
+LABEL_COLUMNS = ("targets", "observed", "future_pose", "future_times_s")
 MOTION_COLUMNS = ("mean_speed_mps", "turn_deg", "mean_acceleration_mps2")
 
 
@@ -49,10 +52,9 @@ class SegmentPlace:
 
 @dataclass(frozen=True)
 class Part:
-    """What one recording gave.
+    """What one recording gave beside its rows.
 
     Attributes:
-        rows: of the index, by start_second.
         skips: its ledger lines.
         fingerprint: of the input it was made from.
         num_labelled: rows with labels.
@@ -60,7 +62,6 @@ class Part:
     """
 
     recording_id: str
-    rows: list[dict[str, Any]]
     skips: list[Skip]
     fingerprint: str
     num_labelled: int = 0
@@ -113,23 +114,20 @@ def row_schema() -> pa.Schema:
     )
 
 
-def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules: SegmentRules) -> dict[str, Any]:
-    """One row of the index."""
-    ref, labels, facts = recording.ref, segment.labels, segment.facts
+def build_rows(
+    recording: Recording, segments: Sequence[Segment], places: Sequence[SegmentPlace], rules: SegmentRules
+) -> pa.Table:
+    """Rows of the index, one a segment of a recording."""
+    import pyarrow as pa
+
+    ref = recording.ref
     hour = ref.metadata.get("hour_of_day")
-    return {
-        "segment_uuid": segment.id,
+    labels = [segment.labels for segment in segments]
+    facts = [segment.facts for segment in segments]
+    same = {
         "clip_uuid": ref.recording_id,
-        "start_second": float(segment.start_s),
-        "video_path": place.path,
-        "member": place.member,
-        "video_start": place.start_s,
-        "video_end": place.stop_s,
-        "frame_indices": place.frame_indices,
         "fps": rules.fps,
         "num_frames": rules.num_frames,
-        "height": place.height,
-        "width": place.width,
         "source": ref.source,
         "group": ref.group,
         "split": ref.split,
@@ -138,29 +136,67 @@ def build_row(recording: Recording, segment: Segment, place: SegmentPlace, rules
         "platform": _text(ref.metadata.get("platform_class")),
         "camera": None if recording.camera is None else format_camera(recording.camera),
         "metadata": dump_json(ref.metadata),
-        "has_labels": labels is not None,
-        "targets": None if labels is None else labels.targets.tolist(),
-        "observed": None if labels is None else labels.observed.tolist(),
-        "future_pose": None if labels is None else labels.future_pose.tolist(),
-        "future_times_s": None if labels is None else labels.future_times_s.tolist(),
-        "observed_facts": None if facts is None else facts.observed,
-        "target_facts": None if facts is None else facts.target,
-        "clip_facts": None if facts is None else facts.clip,
-        **dict.fromkeys(MOTION_COLUMNS),
-        **({} if labels is None else measure_motion(labels)),
     }
+    columns: dict[str, Any] = {
+        **{name: [value] * len(segments) for name, value in same.items()},
+        "segment_uuid": [segment.id for segment in segments],
+        "start_second": [float(segment.start_s) for segment in segments],
+        "video_path": [place.path for place in places],
+        "member": [place.member for place in places],
+        "video_start": [place.start_s for place in places],
+        "video_end": [place.stop_s for place in places],
+        "frame_indices": [place.frame_indices for place in places],
+        "height": [place.height for place in places],
+        "width": [place.width for place in places],
+        "has_labels": [label is not None for label in labels],
+        **{name: _nest([None if one is None else getattr(one, name) for one in labels]) for name in LABEL_COLUMNS},
+        "observed_facts": [None if fact is None else fact.observed for fact in facts],
+        "target_facts": [None if fact is None else fact.target for fact in facts],
+        "clip_facts": [None if fact is None else fact.clip for fact in facts],
+        **measure_motions(labels),
+    }
+    schema = row_schema()
+    arrays = [
+        columns[name] if isinstance(columns[name], pa.Array) else pa.array(columns[name], kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def measure_motion(labels: SegmentLabels) -> dict[str, float]:
-    """MOTION_COLUMNS of one segment, over its target window."""
-    velocity_mps = labels.targets[None, :, 0]
+def _nest(values: Sequence[np.ndarray | None]) -> pa.Array:
+    """Arrays of (n,) or (n, k), n may differ -> a column of lists, or of lists of lists; null for none."""
+    import pyarrow as pa
+
+    there = [value for value in values if value is not None]
+    if not there:
+        return pa.nulls(len(values))
+    inner = pa.array(np.concatenate([value.reshape(-1) for value in there]), pa.float64())
+    if there[0].ndim == 2:
+        starts = np.arange(sum(map(len, there)) + 1, dtype=np.int32) * there[0].shape[1]
+        inner = pa.ListArray.from_arrays(starts, inner)
+    lengths = [0 if value is None else len(value) for value in values]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    is_null = pa.array([value is None for value in values]) if len(there) < len(values) else None
+    return pa.ListArray.from_arrays(pa.array(starts), inner, mask=is_null)
+
+
+def measure_motions(labels: Sequence[SegmentLabels | None]) -> dict[str, list[float | None]]:
+    """MOTION_COLUMNS of segments, over their target windows; None where there are no labels."""
+    there = [place for place, one in enumerate(labels) if one is not None]
+    found: dict[str, list[float | None]] = {name: [None] * len(labels) for name in MOTION_COLUMNS}
+    if not there:
+        return found
+    velocity_mps = np.stack([labels[place].targets[:, 0] for place in there])
     num_samples = velocity_mps.shape[1]
     values = (
         mean_speed_mps(velocity_mps),
-        turn_deg(labels.future_pose[None, : num_samples + 1]),
-        mean_acceleration_mps2(velocity_mps, float(labels.future_times_s[1])),
+        turn_deg(np.stack([labels[place].future_pose[: num_samples + 1] for place in there])),
+        mean_acceleration_mps2(velocity_mps, float(labels[there[0]].future_times_s[1])),
     )
-    return {name: float(value[0]) for name, value in zip(MOTION_COLUMNS, values, strict=True)}
+    for name, column in zip(MOTION_COLUMNS, values, strict=True):
+        for place, value in zip(there, column.tolist(), strict=True):
+            found[name][place] = value
+    return found
 
 
 def part_path(output_dir: Path, recording_id: str) -> Path:
@@ -171,9 +207,8 @@ def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> N
     """Write a recording's part file; its presence says that all files of its segments are whole.
 
     Args:
-        table: its rows, where they are a table already.
+        table: its rows, by start_second; None where it gave none.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     facts = {
@@ -182,27 +217,37 @@ def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> N
         "num_labelled": str(part.num_labelled),
         "num_told": str(part.num_told),
     }
-    table = pa.Table.from_pylist(part.rows, schema=row_schema()) if table is None else table
-    table = table.replace_schema_metadata(facts)
+    table = (row_schema().empty_table() if table is None else table).replace_schema_metadata(facts)
     with write_atomically(part_path(output_dir, part.recording_id)) as file:
-        pq.write_table(table, file)
+        # It lives until its chunk is done: what makes a file small or quick to search costs more than it is read.
+        pq.write_table(table, file, compression="none", use_dictionary=False, write_statistics=False)
+
+
+def read_part(path: Path) -> tuple[Part, pa.Table]:
+    """Read a part file: what it says beside its rows, and the rows."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return _read_facts(path, file.schema_arrow), file.read(use_threads=False).cast(row_schema())
+
+
+def read_part_table(path: Path) -> pa.Table:
+    """The rows of a part file."""
+    return read_part(path)[1]
 
 
 def read_part_facts(path: Path) -> Part:
     """Read a part file without its rows."""
     import pyarrow.parquet as pq
 
-    facts = pq.read_schema(path).metadata
+    return _read_facts(path, pq.read_schema(path))
+
+
+def _read_facts(path: Path, schema: pa.Schema) -> Part:
+    facts = schema.metadata
     skips = [Skip(**skip) for skip in json.loads(facts[b"skips"])]
     counts = (int(facts[name]) for name in (b"num_labelled", b"num_told"))
-    return Part(path.stem, [], skips, facts[b"fingerprint"].decode(), *counts)
-
-
-def read_part_table(path: Path) -> pa.Table:
-    """Read a part file's rows."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, partitioning=None).cast(row_schema())
+    return Part(path.stem, skips, facts[b"fingerprint"].decode(), *counts)
 
 
 def seed_keys(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from data_prep.segment_facts import is_told
 from data_prep.segment_places import cut_readable, find_frame_times, remove_videos
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording
-from data_prep.segment_rows import Part, build_row, write_part
+from data_prep.segment_rows import Part, build_rows, write_part
 from data_prep.sources import SOURCES
 from driving.errors import DrivingError, LedgerError
 from driving.executors import MAX_KILLS
@@ -21,6 +21,7 @@ from driving.ledger import Skip
 from driving.recording import Recording, RecordingRef
 from video_io import VideoInfo, check_crc, probe_video
 from video_io.decoders import PYAV
+from video_io.mp4_index import peek_video
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,23 @@ def cut_recording(job: CutJob) -> CutCounts:
         stage.name = "cut"
         segments, places, unread = cut_readable(job, recording, info, segments)
         skips += unread
-        rows = [build_row(recording, *pair, job.rules) for pair in zip(segments, places, strict=True)]
+        rows = build_rows(recording, segments, places, job.rules)
     except LedgerError:
         raise
     except DrivingError as error:
         remove_videos(job, segments)
-        rows, skips = [], [Skip(job.ref.recording_id, stage.name, str(error))]
-    num_labelled = sum(row["has_labels"] for row in rows)
-    num_told = sum(row["observed_facts"] is not None and is_told(row["observed_facts"]) for row in rows)
-    write_part(job.output_dir, Part(job.ref.recording_id, rows, skips, job.fingerprint, num_labelled, num_told))
-    return CutCounts(job.ref.recording_id, len(rows), len(skips))
+        segments, rows, skips = [], None, [Skip(job.ref.recording_id, stage.name, str(error))]
+    num_labelled = sum(segment.labels is not None for segment in segments)
+    num_told = sum(segment.facts is not None and is_told(segment.facts.observed) for segment in segments)
+    write_part(job.output_dir, Part(job.ref.recording_id, skips, job.fingerprint, num_labelled, num_told), rows)
+    return CutCounts(job.ref.recording_id, len(segments), len(skips))
 
 
 def give_up_recording(job: CutJob) -> CutCounts:
     """What is left of a recording over which worker after worker was killed: one ledger line, no video."""
     remove_videos(job, None)
     skip = Skip(job.ref.recording_id, "cut", f"it killed its worker {MAX_KILLS} times (out of memory?)")
-    write_part(job.output_dir, Part(job.ref.recording_id, [], [skip], job.fingerprint))
+    write_part(job.output_dir, Part(job.ref.recording_id, [skip], job.fingerprint))
     return CutCounts(job.ref.recording_id, 0, 1)
 
 
@@ -97,6 +98,7 @@ def _open_recording(job: CutJob, stage: _Stage) -> tuple[Recording, VideoInfo]:
     recording = SOURCES[job.ref.source]().read(job.ref)
     stage.name = "probe"
     check_crc(recording.video)
-    info = probe_video(recording.video)
+    # Rows that only point into the file need no packet of it; all others are seen when they are decoded or copied.
+    info = peek_video(recording.video) if job.cut == "index" else probe_video(recording.video)
     stage.name = "frames"
     return recording, info

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from driving.errors import SourceError
+from driving.zip_contents import iter_member, read_contents
 from driving.zip_errors import ZIP_ERRORS
 
 MAX_TABLE_BYTES = 1 << 28  # a table of one recording is under 1 MB; more than 256 MB is not such a table
@@ -72,11 +73,11 @@ def read_member(path: Path, member: str) -> bytes:
         SourceError: The archive or member is missing, damaged, encrypted, or too large for a table.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(member)
+        with path.open("rb") as archive:
+            info = read_contents(archive)[member]
             if info.file_size > MAX_TABLE_BYTES:
                 raise SourceError(f"{path}:{member} has {info.file_size:,} bytes, too many for one recording's table")
-            return archive.read(info)
+            return b"".join(iter_member(archive, info))
     except KeyError:
         raise SourceError(f"{path} has no member {member}; download the archive again") from None
     except (*ZIP_ERRORS, OSError) as error:

@@ -86,6 +86,13 @@ class EgoMotion:
         forward = rotation_matrices(self.quaternion_xyzw)[:, :, 0]
         return np.sum(self._velocity * forward, axis=1)
 
+    def is_unbroken(self, max_gap_s: float = MAX_GAP_S) -> bool:
+        """Whether it has neither a gap nor a bad row, so that every window within it is covered."""
+        steps_us = np.diff(self.timestamps_us)
+        return bool(steps_us.max() <= max_gap_s * US_PER_S and steps_us.max() / US_PER_S <= max_gap_s) and bool(
+            self.is_finite.all()
+        )
+
     @cached_property
     def _velocity(self) -> np.ndarray:
         """(N, 3) as recorded, or where nothing was the derivative of the position."""
@@ -154,23 +161,39 @@ def sample_motion(
         MotionError: The window is not covered, has a gap or a non-finite value, or there is no column.
     """
     check_coverage(motion, window.start_us, window.stop_us, max_gap_s)
+    if curvature == "column":
+        _check_column(motion, window)
+    reach_us = _reach(motion, window, max_gap_s)
+    until_us = min(reach_us[1], window.stop_us) if is_blind_after else reach_us[1]
+    return Trajectory(*read_motion(motion, instants_us, reach_us[0], until_us, curvature))
+
+
+def read_motion(
+    motion: EgoMotion, instants_us: np.ndarray, from_us: int, until_us: int | np.ndarray, curvature: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Speed and curvature at instants of windows that are known to be covered; see `sample_motion`.
+
+    Args:
+        instants_us: (..., T); standing is held along the last axis.
+        from_us, until_us: between which poses are read; may be (..., 1).
+
+    Returns:
+        ((..., T) speed, (..., T) curvature).
+    """
     velocity = np.interp(instants_us, motion.timestamps_us, motion.speed_mps)
     if curvature == "column":
-        kappa = _column_curvature(motion, window, instants_us)
+        kappa = np.interp(instants_us, motion.timestamps_us, motion.curvature_per_m)
     else:
-        first_us, last_us = _reach(motion, window, max_gap_s)
-        reach_us = (first_us, min(last_us, window.stop_us) if is_blind_after else last_us)
-        kappa = _pose_curvature(motion, instants_us, velocity, reach_us)
-    return Trajectory(velocity, hold_while_standing(velocity, kappa))
+        kappa = _pose_curvature(motion, instants_us, velocity, (from_us, until_us))
+    return velocity, hold_while_standing(velocity, kappa)
 
 
-def _column_curvature(motion: EgoMotion, window: Window, instants_us: np.ndarray) -> np.ndarray:
+def _check_column(motion: EgoMotion, window: Window) -> None:
     if motion.curvature_per_m is None:
         raise MotionError("ego motion has no curvature column; use --curvature pose")
     is_bad = ~np.isfinite(motion.curvature_per_m[_rows_around(motion, window.start_us, window.stop_us)])
     if is_bad.any():
         raise MotionError("ego motion curvature column is not finite in the window; use --curvature pose")
-    return np.interp(instants_us, motion.timestamps_us, motion.curvature_per_m)
 
 
 def _reach(motion: EgoMotion, window: Window, max_gap_s: float) -> tuple[int, int]:
@@ -185,7 +208,7 @@ def _reach(motion: EgoMotion, window: Window, max_gap_s: float) -> tuple[int, in
 
 
 def _pose_curvature(
-    motion: EgoMotion, instants_us: np.ndarray, velocity_mps: np.ndarray, reach_us: tuple[int, int]
+    motion: EgoMotion, instants_us: np.ndarray, velocity_mps: np.ndarray, reach_us: tuple[int, int | np.ndarray]
 ) -> np.ndarray:
     times = motion.timestamps_us
     sample_before = times[np.searchsorted(times, instants_us, "right") - 1]
@@ -205,10 +228,14 @@ def _pose_curvature(
 
 
 def hold_while_standing(velocity_mps: np.ndarray, curvature_per_m: np.ndarray) -> np.ndarray:
-    """Replace curvature at standing (or undefined) instants by the last moving instant's, 0 before the first."""
+    """Replace curvature at standing (or undefined) instants by the last moving instant's, 0 before the first.
+
+    Both are (..., T); what is held stays within the last axis.
+    """
     is_defined = (np.abs(velocity_mps) >= MOVING_MPS) & np.isfinite(curvature_per_m)
-    last_defined = np.maximum.accumulate(np.where(is_defined, np.arange(len(velocity_mps)), -1))
-    held = curvature_per_m[np.maximum(last_defined, 0)]
+    places = np.where(is_defined, np.arange(velocity_mps.shape[-1]), -1)
+    last_defined = np.maximum.accumulate(places, axis=-1)
+    held = np.take_along_axis(curvature_per_m, np.maximum(last_defined, 0), axis=-1)
     return np.where(last_defined >= 0, held, 0.0)
 
 
@@ -225,15 +252,20 @@ def future_pose(motion: EgoMotion, instants_us: np.ndarray, max_gap_s: float = M
         MotionError: The instants are not covered by the recording.
     """
     check_coverage(motion, int(instants_us[0]), int(instants_us[-1]), max_gap_s)
+    return read_poses(motion, instants_us)
+
+
+def read_poses(motion: EgoMotion, instants_us: np.ndarray) -> np.ndarray:
+    """(..., T + 1) instants that are known to be covered -> (..., T + 1, 3); see `future_pose`."""
     times = motion.timestamps_us
-    position = np.stack([np.interp(instants_us, times, motion.position_m[:, axis]) for axis in range(3)], axis=1)
-    quaternions = slerp(times, motion._quaternion_aligned, instants_us)
-    heading = heading_rad(quaternions)
-    offset = position[:, :2] - position[0, :2]
-    cosine, sine = np.cos(heading[0]), np.sin(heading[0])
-    x = cosine * offset[:, 0] + sine * offset[:, 1]
-    y = -sine * offset[:, 0] + cosine * offset[:, 1]
-    return np.stack([x, y, heading - heading[0]], axis=1)
+    offset = [np.interp(instants_us, times, axis) for axis in motion.position_m[:, :2].T]
+    offset = [axis - axis[..., :1] for axis in offset]
+    quaternions = slerp(times, motion._quaternion_aligned, instants_us.reshape(-1))
+    heading = heading_rad(quaternions.reshape(*instants_us.shape, 4))
+    cosine, sine = np.cos(heading[..., :1]), np.sin(heading[..., :1])
+    x = cosine * offset[0] + sine * offset[1]
+    y = -sine * offset[0] + cosine * offset[1]
+    return np.stack([x, y, heading - heading[..., :1]], axis=-1)
 
 
 def extent_of_future(motion: EgoMotion, start_us: int, limit_us: int, max_gap_s: float = MAX_GAP_S) -> int:

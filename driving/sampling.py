@@ -44,6 +44,17 @@ def choose_frames(frame_times_us: np.ndarray, grid_us: np.ndarray) -> tuple[np.n
     return refined, int(np.abs(frame_times_us[refined] - grid_us).max())
 
 
+def choose_frames_of_all(frame_times_us: np.ndarray, grids_us: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """`choose_frames` of each of (S, n) grids."""
+    nearest = _nearest(frame_times_us, grids_us)
+    worst_us = np.abs(frame_times_us[nearest] - grids_us).max(axis=1).tolist()
+    is_settled = (np.diff(nearest, axis=1) > 0).all(axis=1).tolist()
+    return [
+        (nearest[place], worst_us[place]) if settled else choose_frames(frame_times_us, grids_us[place])
+        for place, settled in enumerate(is_settled)
+    ]
+
+
 def _nearest(frame_times_us: np.ndarray, grid_us: np.ndarray) -> np.ndarray:
     """The frame nearest to each instant, the earlier one of two equally near."""
     after = np.clip(np.searchsorted(frame_times_us, grid_us), 0, len(frame_times_us) - 1)

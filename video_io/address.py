@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from driving.errors import VideoError
 from driving.recording import VideoAddress
+from driving.zip_contents import iter_member, read_contents
 from driving.zip_errors import ZIP_ERRORS
 
 BLOCK_BYTES = 1 << 20
@@ -105,10 +106,8 @@ def check_crc(address: VideoAddress) -> None:
     if not path.is_file():
         raise VideoError(f"{path} is missing; download it again")
     with path.open("rb") as archive, _explain_zip(address):
-        entry = _find_member(archive, address)
-        with zipfile.ZipFile(archive) as opened, opened.open(entry) as member:
-            while member.read(BLOCK_BYTES):
-                pass
+        for _ in iter_member(archive, _find_member(archive, address)):
+            pass
 
 
 def _open_member(archive: BinaryIO, address: VideoAddress) -> BinaryIO:
@@ -131,7 +130,7 @@ def _find_stored(path: str, member: str, num_bytes: int, changed_ns: int) -> tup
 
 def _find_member(archive: BinaryIO, address: VideoAddress) -> zipfile.ZipInfo:
     try:
-        entry = zipfile.ZipFile(archive).getinfo(address.member)
+        entry = read_contents(archive)[address.member]
     except KeyError:
         raise VideoError(f"{address.path} has no member {address.member}; download the archive again") from None
     if entry.flag_bits & 0x1:

@@ -62,13 +62,18 @@ def _find_row(path: str, clip_id: str, sensor: str) -> dict[str, Any] | None:
         changed_ns = Path(path).stat().st_mtime_ns
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror}); {_ADVICE}") from error
-    rows = _read_table(path, changed_ns)
-    found = rows.loc[[(clip_id, sensor)]] if (clip_id, sensor) in rows.index else None
-    return None if found is None else found.iloc[0].to_dict()
+    return _read_rows(path, changed_ns).get((clip_id, sensor))
 
 
 @lru_cache(maxsize=8)  # the clips of one chunk come together
-def _read_table(path: str, changed_ns: int) -> pd.DataFrame:
+def _read_rows(path: str, changed_ns: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """(clip, sensor) -> its first row."""
+    table = _read_table(path)
+    rows = zip(table.index.tolist(), table.to_dict("records"), strict=True)
+    return dict(reversed(list(rows)))
+
+
+def _read_table(path: str) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 

@@ -101,7 +101,7 @@ def read_frame_times(path: str, member: str = "") -> np.ndarray:
 
     place = _describe(path, member)
     try:
-        table = pq.read_table(io.BytesIO(_read_bytes(path, member)))
+        table = pq.ParquetFile(io.BytesIO(_read_bytes(path, member))).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{place} is not a whole parquet table ({error}); download it again") from error
     if "timestamp" not in table.column_names:

@@ -7,16 +7,16 @@ import pytest
 
 from data_prep.dataset_options import DatasetOptions
 from data_prep.hf_dataset import run as make_dataset
-from data_prep.segment_labels import label_segment
+from data_prep.segment_labels import label_segment, label_segments
 from data_prep.segment_options import SegmentOptions
 from data_prep.segments import run as cut_segments
-from data_prep.synthetic import constant_motion, write_dataset
+from data_prep.synthetic import constant_motion, draw_motion, write_dataset
 from data_prep.training_format import ConvertOptions
 from data_prep.training_format import run as convert
 from driving.answer_format import AnswerFormat
-from driving.clock import SegmentTimes, Window, count_samples, to_us
+from driving.clock import SegmentTimes, Window, count_samples, plan_segments, to_us
 from driving.ego_motion import EgoMotion
-from driving.errors import DrivingError
+from driving.errors import DrivingError, MotionError
 from driving.metrics import ade_m
 from driving.trajectory import Trajectory, integrate
 from evaluation.scoring.truth_table import read_truth
@@ -89,3 +89,39 @@ def test_a_nearly_equal_duration_is_another_one(recordings, tmp_path):
     cut_segments(SegmentOptions(input_dir=recordings, output_dir=segments, fps=29.97, cut="index", workers=1))
     with pytest.raises(DrivingError, match="are 1 s long .* asks for --duration 1.001; pass --duration 1, or"):
         make_dataset(DatasetOptions(segments_path=segments, output_dir=tmp_path / "d", fps=29.97, duration=1.001))
+
+
+def drive(breaks_us: tuple[tuple[int, int], ...] = (), bad_row: int | None = None) -> EgoMotion:
+    """A drive with curves, a stop and reversing, 16 s, at 100 Hz and then 14."""
+    times_us = np.concatenate([np.arange(-200_000, 12_000_000, 10_000), np.arange(12_000_000, 16_000_000, 70_000)])
+    for start, stop in breaks_us:
+        times_us = times_us[(times_us < start) | (times_us >= stop)]
+    state = draw_motion(3, 17, 20.0).sample(times_us)
+    cosine, sine, zero = np.cos(state.heading_rad), np.sin(state.heading_rad), np.zeros(len(times_us))
+    position = np.stack([state.x_m, state.y_m, zero], axis=1)
+    if bad_row is not None:
+        position[bad_row] = np.nan
+    quaternion = np.stack([zero, zero, np.sin(state.heading_rad / 2), np.cos(state.heading_rad / 2)], axis=1)
+    velocity = state.velocity_mps[:, None] * np.stack([cosine, sine, zero], axis=1)
+    return EgoMotion(times_us, position, quaternion, velocity, state.curvature_per_m)
+
+
+@pytest.mark.parametrize("curvature", ["pose", "column"])
+@pytest.mark.parametrize(
+    "motion", [drive(), drive(breaks_us=((5_000_000, 5_400_000),)), drive(bad_row=700)], ids=["whole", "gap", "bad row"]
+)
+def test_labels_read_at_once_are_those_read_one_by_one_to_the_last_bit(motion, curvature):
+    """Windows before the first sample, over gaps, near and past the end are among them."""
+    windows = plan_segments(-2_000_000, 18_000_000, 1_000_000)
+    rules = {"max_gap_s": 0.25, "curvature": curvature}
+    num_errors = 0
+    for times, found in zip(windows, label_segments(motion, windows, 30, **rules), strict=True):
+        try:
+            expected = label_segment(motion, times, 30, **rules)
+        except MotionError as error:
+            assert str(found) == str(error)
+            num_errors += 1
+            continue
+        for name in ("targets", "observed", "future_pose", "future_times_s"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+    assert 4 <= num_errors < 12

@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.motion_table import MotionTable, format_motion
 from data_prep.segment_labels import SegmentLabels
-from data_prep.segment_rows import MOTION_COLUMNS, measure_motion
+from data_prep.segment_rows import MOTION_COLUMNS, measure_motions
 
 
 def test_the_numbers_of_a_segment_are_of_the_second_that_is_asked_for():
@@ -19,9 +19,10 @@ def test_the_numbers_of_a_segment_are_of_the_second_that_is_asked_for():
     poses = np.zeros((9, 3))
     poses[:, 2] = np.radians([0, 2, 4, 7, 9, 20, 40, 60, 80])
     labels = SegmentLabels(np.stack([speeds, np.zeros(4)], axis=1), np.zeros((4, 2)), poses, np.arange(9) / 4)
-    measured = measure_motion(labels)
+    measured = measure_motions([None, labels])
     assert list(measured) == list(MOTION_COLUMNS)
-    assert list(measured.values()) == pytest.approx([11.0, 9.0, 2.0])
+    assert [column[0] for column in measured.values()] == [None] * 3
+    assert [column[1] for column in measured.values()] == pytest.approx([11.0, 9.0, 2.0])
 
 
 def test_the_table_counts_each_bin_and_leaves_out_what_has_no_labels(tmp_path):
