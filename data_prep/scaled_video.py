@@ -101,9 +101,10 @@ def encode_scaled(
     frames = iter_scaled(
         address, plan.frame_indices, "yuv420p", info=info, size=size, num_threads=num_threads, decoder=decoder
     )
-    with write_atomically(path, "w+b") as file:
+    with write_atomically(path) as file:
+        # By its path: a Ctrl-C while FFmpeg calls back into Python to write is lost, and the bytes with it.
         encoder = VideoEncoder(
-            file, size, fps, crf=ENCODING.crf, preset=ENCODING.preset, key_interval=key_interval,
+            file.name, size, fps, crf=ENCODING.crf, preset=ENCODING.preset, key_interval=key_interval,
             options={"x264-params": ENCODING.options, "forced-idr": "1"}, time_base=US, index_first=True,
         )  # fmt: skip
         for (_, frame), time_us, is_key in zip(frames, plan.times_us.tolist(), plan.is_key.tolist(), strict=True):

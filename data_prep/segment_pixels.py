@@ -6,9 +6,9 @@ packets          ─────────▶ a segment whose frames stand alo
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,22 +71,24 @@ def encode_segments(
     for number, file in enumerate(files):
         for index in file.frame_indices:
             uses[int(index)].append(number)
-    unfinished: dict[int, tuple[io.BytesIO, VideoEncoder]] = {}
+    unfinished: dict[int, tuple[ExitStack, VideoEncoder]] = {}  # one or two segments at a time
     frames = iter_scaled(
         address, sorted(uses), "yuv420p", info=info, size=size, num_threads=num_threads, decoder=decoder
     )
-    for index, scaled in frames:
-        for number in uses[index]:
-            if number not in unfinished:
-                buffer = io.BytesIO()  # one or two segments are open at a time, of a few hundred kilobytes each
-                unfinished[number] = buffer, _open_encoder(buffer, size, fps, encoding)
-            buffer, encoder = unfinished[number]
-            encoder.write(scaled)
-            if index == files[number].frame_indices[-1]:
-                del unfinished[number]
-                encoder.close()
-                with write_atomically(files[number].path) as target:
-                    target.write(buffer.getbuffer())
+    with ExitStack() as all_open:
+        for index, scaled in frames:
+            for number in uses[index]:
+                if number not in unfinished:
+                    opened = all_open.enter_context(ExitStack())
+                    file = opened.enter_context(write_atomically(files[number].path))
+                    # By its path: a Ctrl-C while FFmpeg calls back into Python is lost, and the bytes with it.
+                    unfinished[number] = opened, _open_encoder(file.name, size, fps, encoding)
+                opened, encoder = unfinished[number]
+                encoder.write(scaled)
+                if index == files[number].frame_indices[-1]:
+                    del unfinished[number]
+                    encoder.close()
+                    opened.close()  # takes its name
 
 
 def copy_segments(
@@ -109,7 +111,7 @@ def copy_segments(
         is_contiguous = int(file.frame_indices[-1]) - start == num_frames - 1
         if is_plain and is_contiguous and check_copyable(info, start, num_frames):
             with write_atomically(file.path) as target:
-                copy_range(address, info, start, num_frames, target)
+                copy_range(address, info, start, num_frames, target.name)
         else:
             others.append(file)
     if others:
@@ -118,6 +120,6 @@ def copy_segments(
         )
 
 
-def _open_encoder(buffer: io.BytesIO, size: tuple[int, int], fps: float, encoding: Encoding) -> VideoEncoder:
+def _open_encoder(path: str, size: tuple[int, int], fps: float, encoding: Encoding) -> VideoEncoder:
     options = {"x264-params": encoding.options} if encoding.options else {}
-    return VideoEncoder(buffer, size, fps, crf=encoding.crf, preset=encoding.preset, options=options)
+    return VideoEncoder(path, size, fps, crf=encoding.crf, preset=encoding.preset, options=options)

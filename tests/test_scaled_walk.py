@@ -161,7 +161,7 @@ def train(cut: str, tiny_model: Path, *more: str) -> dict:
 def test_training_is_shown_the_same_sample_and_evaluation_asks_about_every_row(walk, tiny_model):
     resized, scaled = (train(cut, tiny_model)["first_sample"] for cut in CUTS)
     assert scaled == resized
-    train("scaled", tiny_model, "--mirror", "True")
+    assert train("scaled", tiny_model, "--streaming", "True", "--mirror", "True")["first_sample"]["videos"]
     flags = ["--model", "scaled_model0", "--test-data", "scaled_training/test.index.json", "--bootstrap", "50"]
     assert evaluate.main([*flags, "--control-samples", "2", "--device", "cpu", "--output-dir", "results"]) == 0
     answers = [json.loads(line)["id"] for line in Path("results/predictions.jsonl").read_text().splitlines()]

@@ -34,7 +34,7 @@ class VideoEncoder:
         fps: of the frames; with `pts` given for each frame, only a hint.
         time_base: seconds per unit of the file's own times.
         index_first: whether the index stands before the pictures, so that one look at the file's beginning finds any
-            frame; `file` must be open for reading, too.
+            frame; an open `file` must be open for reading, too.
     """
 
     def __init__(

@@ -14,12 +14,12 @@ from driving.recording import VideoAddress
 from video_io.probe import open_video
 
 
-def join_videos(paths: Sequence[Path], file: IO[bytes], *, fps: float, num_frames: int) -> None:
+def join_videos(paths: Sequence[Path], file: IO[bytes] | str, *, fps: float, num_frames: int) -> None:
     """Write one mp4 in which video k is shown from k * num_frames / fps on, each frame as it was.
 
     Args:
         paths: videos with the same codec settings and size, `num_frames` frames each at a constant `fps`.
-        file: opened for writing in binary, seekable; the caller closes and renames it.
+        file: opened for writing in binary, seekable, or better its path, see `copy_range`.
 
     Raises:
         VideoError: One of them is of another kind than the first, or of another length.

@@ -28,12 +28,19 @@ def check_copyable(info: VideoInfo, start: int, num_frames: int) -> bool:
 
 
 def copy_range(
-    address: VideoAddress, info: VideoInfo, start: int, num_frames: int, file: IO[bytes], *, fps: float | None = None
+    address: VideoAddress,
+    info: VideoInfo,
+    start: int,
+    num_frames: int,
+    file: IO[bytes] | str,
+    *,
+    fps: float | None = None,
 ) -> None:
     """Copy the packets of frames [start, start + num_frames) into an mp4 whose first frame is shown at 0 s.
 
     Args:
-        file: opened for writing in binary, seekable; the caller closes and renames it.
+        file: opened for writing in binary, seekable, or better its path: a Ctrl-C while FFmpeg calls back into Python
+            to write is lost, and the bytes with it. The caller closes and renames it.
         fps: show frame i of the range at i / fps, not at its own time; for videos without B-frames.
 
     Raises:

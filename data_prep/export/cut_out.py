@@ -33,7 +33,7 @@ def cut_out(record: dict[str, Any], archive: Path, fps: float, target: Path) -> 
     start, num_frames = int(indices[0]), len(indices)
     if indices[-1] - start == num_frames - 1 and check_copyable(info, start, num_frames):
         with write_atomically(target) as file:
-            copy_range(address, info, start, num_frames, file, fps=fps)
+            copy_range(address, info, start, num_frames, file.name, fps=fps)
         return
     steps = np.arange(num_frames)
     plan = ScaledPlan(indices, np.round(steps * US_PER_S / fps).astype(np.int64), steps == 0, 0)

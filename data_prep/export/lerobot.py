@@ -86,7 +86,7 @@ def _write_shard(
     video_path, data_path, episodes_path = (job.output_dir / name for name in shard_names(number))
     if not video_path.is_file():
         with write_atomically(video_path) as file:
-            join_videos(videos, file, fps=layout.fps, num_frames=layout.num_frames)
+            join_videos(videos, file.name, fps=layout.fps, num_frames=layout.num_frames)
     truths = [truth for _, truth in shard]
     if not data_path.is_file():
         with write_atomically(data_path) as file:

@@ -166,12 +166,12 @@ class _Decode:
 
 
 def check_members(record: dict[str, Any], folders: Sequence[Any]) -> None:
-    """Read a row's member of an archive through, once for all rows in it: a decoder shows most damaged bytes as pixels.
+    """Read a row's member of a zip archive through, once for all its rows: a decoder shows most damage as pixels.
 
     Raises:
         VideoError: Its bytes are not those that were stored.
     """
-    if record.get("member"):
+    if record.get("member") and record.get("byte_range") is None:
         for path in media_paths(record, "video"):
             archive = find_media(path, folders)
             status = archive.stat()
