@@ -148,10 +148,10 @@ def test_an_endless_answer_is_refused_before_it_is_searched():
     ],
 )
 def test_a_hostile_answer_fails_within_a_second(text):
-    start = time.perf_counter()
+    start = time.process_time()  # not of the clock: other work shares the cores
     with pytest.raises(AnswerError):
         parse_answer(text, answer_of(30))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_closed_list_without_commas_between_its_pairs_is_lenient():
@@ -171,10 +171,10 @@ def test_digits_of_other_scripts_are_no_numbers():
     st.integers(1, 400),
 )
 def test_no_text_of_brackets_and_digits_takes_long_or_raises_anything_else(parts, times):
-    start = time.perf_counter()
+    start = time.process_time()  # not of the clock: other work shares the cores
     with contextlib.suppress(AnswerError):
         parse_answer(("".join(parts) * times)[:MAX_ANSWER_CHARS], answer_of(2))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_long_answer_is_quoted_only_in_part():

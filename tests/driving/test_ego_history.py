@@ -146,9 +146,9 @@ def test_any_motion_is_read_back_within_half_a_printed_decimal(pairs):
 
 
 def test_a_hostile_prompt_costs_time_in_its_length_only():
-    started = time.perf_counter()
+    started = time.process_time()  # not of the clock: other work shares the cores
     assert read_history(HEAD + "[: [(" * 200_000, TOLD) is None
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_prompt_without_the_line_tells_nothing():
