@@ -3,7 +3,7 @@
     drawn 1080p clips, about 8 Mbit/s ──▶ decode | resized | scaled | copy | index | the seed's way
                                          (in turn, CPU seconds of one thread each, medians)
 
-`uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes under two minutes on two cores, and prints
+`uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes about five minutes on two cores, and prints
 one JSON object as its last line:
 
     resized_over_decode          segments at 256x448, all work of a recording / decoding its frames once
@@ -13,6 +13,8 @@ one JSON object as its last line:
     seed_way_over_resized_gop30  the same where every second of the recording starts with a key frame
     copy_over_decode             full resolution by copying packets, key frames on the segments' starts / decode
     index_over_decode            rows and labels only, no files / decode
+    two_workers_speedup          the whole stage with one worker / with two, wall time of the same recordings
+    index_segments_per_s         the whole stage with --cut index, segments a second of one processor
     scaled_over_decode           one small video a recording (--cut scaled), all work / decode
     scaled_bytes_per_second, scaled_psnr_db
     scaled_read_over_resized_read  a second of a chunk's archive, read for training / of a file of its own, CPU time
@@ -35,6 +37,7 @@ import numpy as np
 
 from benchmarks.measuring import build_parser, print_numbers
 from benchmarks.scaled import measure_scaled
+from benchmarks.stage import measure_index, measure_workers
 from data_prep.segment_options import FRAME_TOLERANCE
 from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_plan import SegmentRules
@@ -61,9 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
+    parser.add_argument("--recordings", type=int, default=16, help="recordings that one worker and two cut")
+    parser.add_argument("--drives", type=int, default=400, help="recordings of which only rows are made")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(Path(folder), args.seconds, args.height, args.width, args.repeats)
+        video = next((Path(folder) / "usual").rglob("*.mp4"))
+        numbers |= measure_workers(video, Path(folder) / "workers", args.recordings, args.repeats)
+        numbers |= measure_index(Path(folder) / "index_only", args.drives, args.repeats)
     print_numbers(numbers, args.json)
     return 0
 

@@ -22,6 +22,7 @@ from benchmarks import (
     report,
     scaled,
     score,
+    stage,
     train_step,
     ways,
 )
@@ -73,9 +74,24 @@ def test_key_frame_distances_are_compared_in_bytes_and_time(tmp_path, capsys):
     assert min(found["5"]["read_ms"], found["5"]["read_anywhere_ms"], found["files"]["read_ms"]) > 0
 
 
+@pytest.mark.slow
 def test_the_last_line_of_prep_is_one_json_object_also_in_the_file(tmp_path, capsys):
     path = tmp_path / "numbers.json"
-    assert prep.main(["--json", str(path), "--seconds", "2", "--height", "64", "--width", "96", "--repeats", "1"]) == 0
+    small = [
+        "--seconds",
+        "3",
+        "--height",
+        "64",
+        "--width",
+        "96",
+        "--repeats",
+        "1",
+        "--recordings",
+        "2",
+        "--drives",
+        "3",
+    ]
+    assert prep.main(["--json", str(path), *small]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert json.loads(last) == json.loads(path.read_text())
 
@@ -89,6 +105,23 @@ def test_a_drawn_index_has_the_columns_and_the_motion_of_a_real_one(tmp_path):
     assert (targets.shape, poses.shape) == ((100, 30, 2), (100, 193, 3))
     driven = integrate_batch(targets[..., 0], targets[..., 1], 1 / 30)
     np.testing.assert_allclose(driven, poses[:, :31], atol=2e-4)
+
+
+def test_an_index_of_drives_is_measured_as_a_large_run_makes_it(tmp_path):
+    assert stage.measure_index(tmp_path, num_recordings=3, repeats=1)["index_segments_per_s"] > 0
+    assert [path.name for path in (tmp_path / "index" / "metadata" / "chunks").glob("*.parquet")] == [
+        "chunk_0000.parquet"
+    ]
+    targets = pq.read_table(tmp_path / "index" / "metadata" / "chunks" / "chunk_0000.parquet")["targets"].to_pylist()
+    assert len(targets) == 57 and targets[0] != targets[19] != targets[38]  # 19 a recording, each its own drive
+
+
+@pytest.mark.slow
+def test_one_worker_and_two_are_measured_on_the_same_recordings(tmp_path):
+    source = tmp_path / "a.mp4"
+    write_video(source, (np.full((48, 64), index, np.uint8) for index in range(90)), 30, preset="ultrafast")
+    assert stage.measure_workers(source, tmp_path / "out", 3, 1)["two_workers_speedup"] > 0
+    assert len(list((tmp_path / "out" / "cut" / "video_segments").glob("*.mp4"))) == 6
 
 
 @pytest.mark.slow
