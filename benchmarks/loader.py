@@ -2,7 +2,8 @@
 
     drawn 1080p recording ──cut──▶ full-resolution segments ──▶ plain: HF processor on the decoded video
                                 ──▶ resized segments (256x448) ──▶ ours: decoded
-                                                 └─prepare_cache──▶ ours: from the prepared cache
+                                                 ├─prepare_cache──▶ ours: from the prepared cache
+                                                 └─tar──▶ ours: streamed from WebDataset shards
                                                                     (in turn, same workers, threads and batch size)
 
 `uv run python -m benchmarks.loader [--json FILE]` makes its own input, takes about two minutes on two cores, and prints
@@ -13,6 +14,8 @@ one JSON object as its last line:
     *_cpu_speedup          the same in processor seconds of the workers and all that they start, which other work on the
                            machine moves less
     full_hd_speedup        ours from the 1080p segments / the plain way: what the code alone brings
+    streaming_over_map     samples/s a worker, streamed from shards / the same segments as files, rows in memory;
+                           streaming_over_map_cpu: the same in processor seconds
     samples_per_s          of each way, median over the rounds; cpu_ms_per_sample: likewise
     step_inputs_ms         what is left to the training process, a sample: normalised patches from uint8 frames (on its
                            device; the CPU here). The plain way does that in its workers.
@@ -26,9 +29,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
+import json
 import os
 import statistics
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,7 +52,8 @@ from benchmarks.measuring import (
 
 HEIGHT, WIDTH, FPS = 1080, 1920, 30.0
 BATCH_SIZE = 4
-REPEATS = {"plain": 1, "full_hd": 2, "resized": 16, "prepared": 32}  # passes over the rows a round: each takes seconds
+# Passes over the rows a round: each takes seconds.
+REPEATS = {"plain": 1, "full_hd": 2, "resized": 16, "prepared": 32, "streamed": 16}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,6 +102,8 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     return {
         **{f"{name}_speedup": round(rate[name] / rate["plain"], 2) for name in ours},
         **{f"{name}_cpu_speedup": round(cpu["plain"] / cpu[name], 2) for name in ours},
+        "streaming_over_map": round(rate["streamed"] / rate["resized"], 3),
+        "streaming_over_map_cpu": round(cpu["resized"] / cpu["streamed"], 3),
         "samples_per_s": rate,
         "cpu_ms_per_sample": cpu,
         "step_inputs_ms": measure_step_inputs(loaders["prepared"], processor),
@@ -150,6 +159,7 @@ def build_loaders(folder: Path, full_hd: Path, resized: Path, processor: Any, wo
         "full_hd": load_ours(build_dataset(full_hd, processor, REPEATS["full_hd"]), workers),
         "resized": load_ours(build_dataset(resized, processor, REPEATS["resized"]), workers),
         "prepared": load_ours(prepared, workers),
+        "streamed": load_stream(write_shard(resized, folder / "train-0.tar"), REPEATS["streamed"], processor, workers),
     }
 
 
@@ -170,15 +180,47 @@ def load_ours(dataset: Any, workers: int) -> Any:
     """Our DataLoader, as the trainer makes it."""
     from torch.utils.data import DataLoader
 
+    return DataLoader(dataset, BATCH_SIZE, shuffle=True, **describe_loader(dataset.processor, workers))
+
+
+def load_stream(shard: Path, repeats: int, processor: Any, workers: int) -> Any:
+    """Our DataLoader over `repeats` passes of a shard, with --streaming True."""
+    from qwenvl.data import parse_dataset_use
+    from qwenvl.data.clips import read_clips
+    from qwenvl.data.decode_guard import DecodeGuard
+    from qwenvl.data.preprocessing import Preprocessing
+    from qwenvl.data.stream import StreamDataset, StreamOrder, load_stream
+    from qwenvl.train.stream_loader import SampleStream, StreamBatches, StreamLoader
+
+    rows = load_stream(parse_dataset_use(",".join([str(shard)] * repeats)))
+    dataset = StreamDataset(rows, processor, Preprocessing(), 4096)
+    dataset.guard = DecodeGuard(read_clips)
+    batches = StreamBatches(StreamOrder(rows.shard_rows, seed=1), BATCH_SIZE)
+    return StreamLoader(SampleStream(dataset, batches), **describe_loader(processor, workers))
+
+
+def describe_loader(processor: Any, workers: int) -> dict[str, Any]:
+    """What our loaders share."""
     from qwenvl.data.collate import collate
     from qwenvl.data.dummies import build_dummy
 
-    processor = dataset.processor
     put_together = functools.partial(
         collate, pad_token_id=processor.tokenizer.pad_token_id, dummy=build_dummy(processor), flatten=True
     )
     forked = {"multiprocessing_context": "fork", "persistent_workers": True} if workers else {}
-    return DataLoader(dataset, BATCH_SIZE, shuffle=True, collate_fn=put_together, num_workers=workers, **forked)
+    return {"collate_fn": put_together, "num_workers": workers, **forked}
+
+
+def write_shard(path: Path, shard: Path) -> Path:
+    """The rows of a training JSON and their videos as a WebDataset shard; returns the shard."""
+    with tarfile.open(shard, "w") as tar:
+        for place, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+            video = (path.parent / row["video"]).read_bytes()
+            for suffix, data in ((".mp4", video), (".json", json.dumps(row).encode())):
+                info = tarfile.TarInfo(f"{place:09d}{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return shard
 
 
 def warm_up(loader: Any) -> int:

@@ -60,6 +60,22 @@ def test_webdatasets_own_reader_gives_every_row_back(folder, split):
         ]
 
 
+def test_training_streams_every_row_of_the_shards(folder):
+    pytest.importorskip("torch")
+    from qwenvl.data import parse_dataset_use
+    from qwenvl.data.stream import load_stream
+
+    output = export(folder, "webdataset", shard_rows=4)
+    rows, records = load_stream(parse_dataset_use(f"{output}/train")), read_training(folder, "train")
+    assert rows.answer_format == json.loads((folder / "training/dataset.json").read_text())["answer_format"]
+    for streamed, record in zip(rows.records, records, strict=True):
+        assert [streamed[name] for name in ("id", "group", "conversations")] == [
+            record[name] for name in ("id", "group", "conversations")
+        ]
+        inside = VideoAddress(streamed["video"], streamed["member"], byte_range=tuple(streamed["byte_range"]))
+        assert np.array_equal(decode_frames(inside, [0, 1]), decode_frames(VideoAddress(record["video"]), [0, 1]))
+
+
 def test_shards_hold_as_many_rows_as_asked(folder):
     output = export(folder, "webdataset", shard_rows=4)
     num_train = len(read_training(folder, "train"))

@@ -179,6 +179,14 @@ def test_a_shard_that_is_gone_stops_the_run(tmp_path, processor):
     assert dataset[0].stops_run and "a.json is not as it was" in dataset[0].reason
 
 
+def test_an_index_that_is_gone_stops_the_run(tmp_path, processor):
+    path = write_rows(tmp_path / "a.json", make_rows(4))
+    dataset = build(stream(path), processor)
+    for kept in stream_index.cache_folder().glob(f"rows-{stream_index.hash_text(str(path))}-*"):
+        kept.unlink()
+    assert dataset[0].stops_run and "a.json is gone (" in dataset[0].reason
+
+
 # What is refused
 
 

@@ -59,7 +59,10 @@ class Shard:
         Raises:
             RecordError: The shard has changed since it was indexed.
         """
-        start, size = _map_places(self.index)[row].tolist()
+        try:
+            start, size = _map_places(self.index)[row].tolist()
+        except OSError as error:
+            raise RecordError(f"the index of {self.path} is gone ({error}); run the same command again") from error
         record = read_row(self.path, start, size, self.num_bytes)
         return record if "id" in record else {"id": f"{self.path.stem}:{row}", **record}
 
@@ -88,7 +91,8 @@ def load_shard(path: Path) -> Shard:
     facts = _read_facts(index)
     if facts is None:
         for old in index.parent.glob(f"{mine}-*"):
-            old.unlink(missing_ok=True)
+            if not old.name.startswith(index.name):  # those another process may be writing at this moment
+                old.unlink(missing_ok=True)
         facts = _write_index(path, index)
     if not facts["rows"]:
         raise RecordError(f"{path} holds no rows; there is nothing to train on")

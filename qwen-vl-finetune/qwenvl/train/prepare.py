@@ -103,28 +103,10 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
     run, lengths = plan.run, None
     is_planned = plan.data.data_packing or run.group_by_length
     if isinstance(rows, StreamRows):
-        batches: EpochBatches = StreamBatches(
-            StreamOrder(rows.shard_rows, run.seed),
-            run.per_device_train_batch_size,
-            run.process_index,
-            plan.num_processes,
-            mirror=plan.data.mirror_share,
-        )
         say(plan, describe_stream(rows, run.dry_run))
-    else:
-        if is_planned or run.dry_run:
-            lengths = _measure(plan, rows, dataset)
-        batches = EpochBatches(
-            len(dataset),
-            run.per_device_train_batch_size,
-            run.seed,
-            run.process_index,
-            plan.num_processes,
-            num_tokens=lengths.tokens if is_planned else None,
-            num_visual=lengths.visual_tokens if is_planned else None,
-            bin_tokens=run.model_max_length if plan.data.data_packing else 0,
-            mirror=plan.data.mirror_share,
-        )
+    elif is_planned or run.dry_run:
+        lengths = _measure(plan, rows, dataset)
+    batches = _plan_batches(plan, rows, lengths if is_planned else None)
     if batches.mirror:
         say(plan, describe_mirror(dataset, batches.mirror))
     validation_set = None
@@ -133,6 +115,26 @@ def prepare_data(plan: TrainPlan, rows: Rows, base: BaseModel) -> RunData:
         for line in describe_validation_set(validation_set, plan):
             say(plan, line)
     return RunData(dataset, batches, lengths, validation_set)
+
+
+def _plan_batches(plan: TrainPlan, rows: Rows, lengths: Lengths | None) -> EpochBatches:
+    """Which rows make which batch; planned by their lengths where they are given."""
+    run, mirror = plan.run, plan.data.mirror_share
+    if isinstance(rows, StreamRows):
+        order = StreamOrder(rows.shard_rows, run.seed)
+        size = run.per_device_train_batch_size
+        return StreamBatches(order, size, run.process_index, plan.num_processes, mirror=mirror)
+    return EpochBatches(
+        len(rows.records),
+        run.per_device_train_batch_size,
+        run.seed,
+        run.process_index,
+        plan.num_processes,
+        num_tokens=None if lengths is None else lengths.tokens,
+        num_visual=None if lengths is None else lengths.visual_tokens,
+        bin_tokens=run.model_max_length if plan.data.data_packing else 0,
+        mirror=mirror,
+    )
 
 
 def describe_stream(rows: StreamRows, dry_run: bool) -> str:
