@@ -266,14 +266,17 @@ def test_a_recording_in_train_and_val_is_refused(check, folder):
     assert f"leak         {pair} share 1 recordings: clip04" in out
 
 
-def test_a_val_json_beside_the_training_json_is_looked_at_unasked(check, folder):
+@pytest.mark.parametrize("ending", ["json", "index.json"])
+def test_a_val_json_beside_the_training_json_is_looked_at_unasked(check, folder, ending):
+    train, val = folder / f"train.{ending}", folder / f"val.{ending}"
     rows = json.loads((folder / "train.json").read_text())
-    (folder / "val.json").write_text(json.dumps(rows[:1]))
-    code, _, report, err = check("--dataset-use", str(folder / "train.json"))
-    assert code == 1 and "val.json share 1 recordings, clip00 among them" in err
+    train.write_text(json.dumps(rows))
+    val.write_text(json.dumps(rows[:1]))
+    code, _, report, err = check("--dataset-use", str(train))
+    assert code == 1 and f"{val} share 1 recordings, clip00 among them" in err
     assert report["rows"] == 10
-    (folder / "val.json").write_text(json.dumps([{**rows[0], "group": "another"}]))
-    assert check("--dataset-use", str(folder / "train.json"))[0] == 0
+    val.write_text(json.dumps([{**rows[0], "group": "another"}]))
+    assert check("--dataset-use", str(train))[0] == 0
 
 
 def test_two_training_sets_may_share_recordings(check, folder):
@@ -286,7 +289,14 @@ def test_two_training_sets_may_share_recordings(check, folder):
 
 @pytest.mark.parametrize(
     ("name", "held_out"),
-    [("a/val.json", True), ("nuscenes-test", True), ("my_val.jsonl", True), ("train.json", False), ("contest", False)],
+    [
+        ("a/val.json", True),
+        ("nuscenes-test", True),
+        ("my_val.jsonl", True),
+        ("test.index.json", True),
+        ("train.json", False),
+        ("contest", False),
+    ],
 )
 def test_held_out_sets_are_told_by_their_name(name, held_out):
     assert is_held_out(name) is held_out

@@ -1,6 +1,6 @@
 """Recordings that are learned from and held out at once: what a score on them says is worth nothing.
 
-rows of all datasets + the val.json and test.json beside them ──groups by dataset──▶ pairs that share recordings
+rows of all datasets + the val and test JSON beside them ──groups by dataset──▶ pairs that share recordings
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from qwenvl.data.dataset import read_records
 from qwenvl.data.rows import Rows
 
 HELD_OUT = ("val", "valid", "validation", "eval", "test")  # file and dataset names end so
-FILES_BESIDE = ("val.json", "test.json")  # which evaluation takes from the folder of a train.json
+# Which evaluation takes from the folder of a training JSON; .index where rows point into recordings.
+FILES_BESIDE = ("val.json", "val.index.json", "test.json", "test.index.json")
 
 
 def list_unique(rows: Rows) -> Iterator[tuple[dict[str, Any], str]]:
@@ -37,7 +38,7 @@ def find_shared_groups(rows: Rows, uses: Sequence[DatasetUse]) -> dict[str, list
     named = {use.annotation_path.resolve() for use in uses}
     for use in uses:
         for path in (use.annotation_path.parent / name for name in FILES_BESIDE):
-            if path.exists() and path.resolve() not in named and not is_held_out(use.annotation_path.stem):
+            if path.exists() and path.resolve() not in named and not is_held_out(use.annotation_path.name):
                 groups[str(path)] = {record_group(record) for record in read_records(path)}
     shared = {}
     for one, other in combinations(groups, 2):
@@ -49,5 +50,5 @@ def find_shared_groups(rows: Rows, uses: Sequence[DatasetUse]) -> dict[str, list
 
 def is_held_out(name: str) -> bool:
     """Whether a dataset's name or file says that nothing may be learned from it."""
-    stem = name.rsplit("/", 1)[-1].removesuffix(".jsonl").removesuffix(".json").lower()
+    stem = name.rsplit("/", 1)[-1].removesuffix(".jsonl").removesuffix(".json").removesuffix(".index").lower()
     return stem.replace("-", "_").rsplit("_", 1)[-1] in HELD_OUT
