@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -19,11 +20,17 @@ from typing import Any
 from driving.errors import DrivingError
 
 MAX_REPLY_BYTES = 16 << 20
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_PASSING = (429, 500, 502, 503, 504)
 LONGEST_SHOWN = 300  # characters of what a server says, in a message
 
 
 class ServerError(DrivingError):
     """A server does not answer, or not as the API promises."""
+
+
+class PassingError(ServerError):
+    """A server that was there did not answer this time: busy, restarting, or broken off."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,8 @@ def _exchange(server: Server, path: str, data: bytes | None) -> Any:
             kind = response.headers.get_content_type()
             raw = b"" if kind == "text/event-stream" else _read(response, deadline)
     except urllib.error.HTTPError as error:
-        raise ServerError(_explain_status(error, place)) from error
+        kind_of_error = PassingError if error.code in _PASSING else ServerError
+        raise kind_of_error(_explain_status(error, place)) from error
     except TimeoutError as error:
         raise ServerError(_explain_timeout(server, place)) from error
     except urllib.error.URLError as error:
@@ -138,12 +146,14 @@ def _exchange(server: Server, path: str, data: bytes | None) -> Any:
             "prints, or mend --server"
         ) from error
     except (http.client.HTTPException, ConnectionError) as error:
-        raise ServerError(f"{place} broke off its answer ({type(error).__name__}); look at the server's log") from error
+        raise PassingError(
+            f"{place} broke off its answer ({type(error).__name__}); look at the server's log"
+        ) from error
     if kind == "text/event-stream":
         raise ServerError(f"{place} streams its answer although it was told not to; ask the server itself, no proxy")
     try:
         return json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServerError(
             f"{place} answered {kind or 'something'}, not JSON: {_show(raw.decode(errors='replace'))}; is it an "
             "OpenAI-compatible server?"
@@ -185,6 +195,7 @@ def read_reply(answer: Any, place: str) -> Reply:
         raise ServerError(f"{place} gave an answer without text: {_show(json.dumps(message))}")
     ids = answer.get("prompt_token_ids")
     is_ids = isinstance(ids, list) and all(type(token) is int for token in ids)
+    text = _HALF_CHARACTER.sub("\ufffd", text)  # which no file can hold
     return Reply(
         text, num_tokens, choice.get("finish_reason") == "length", prompt_tokens, tuple(ids) if is_ids else None
     )
@@ -196,7 +207,7 @@ def _explain_status(error: urllib.error.HTTPError, place: str) -> str:
         raw = error.read(MAX_REPLY_BYTES)
     try:
         said = _find_message(json.loads(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         said = ""
     said = _show(said or raw.decode(errors="replace") or str(error.reason))
     advice = {

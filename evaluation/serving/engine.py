@@ -5,19 +5,21 @@ record ──read──▶ clips ──prepare──▶ Question(body, prompt id
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from driving.records import record_name
-from evaluation.serving.client import Reply, Server, ServerError, ask, choose_model
+from evaluation.serving.askers import ask_each
+from evaluation.serving.client import PassingError, Reply, Server, ServerError, ask, choose_model
 from evaluation.serving.prompt import describe_difference
 from evaluation.serving.request import build_body
 from qwenvl.data.dataset import build_inputs, read_clips
 from qwenvl.train.generation import Generated
 
 ASKED_AT_ONCE = 8  # a server batches what waits for it
+PAUSES_S = (1.0, 4.0)  # before a question is asked again that found the server busy or stumbling
 
 
 class Question(NamedTuple):
@@ -65,15 +67,18 @@ class ServedEngine:
         return Question(record_name(record), body, sample["input_ids"].tolist())
 
     def generate(self, samples: Sequence[Question]) -> list[Generated]:
-        with ThreadPoolExecutor(min(ASKED_AT_ONCE, max(1, len(samples)))) as askers:
-            replies = list(askers.map(self._ask, samples))
+        replies = ask_each(self._ask, samples, ASKED_AT_ONCE)
         return [self._check(question, reply) for question, reply in zip(samples, replies, strict=True)]
 
     def _ask(self, question: Question) -> Reply:
-        try:
-            return ask(self.server, question.body)
-        except ServerError as error:
-            raise ServerError(f"{question.id}: {error}") from error
+        for pause_s in (*PAUSES_S, None):
+            try:
+                return ask(self.server, question.body)
+            except ServerError as error:
+                if pause_s is None or not isinstance(error, PassingError):
+                    raise ServerError(f"{question.id}: {error}") from error
+            time.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
 
     def _check(self, question: Question, reply: Reply) -> Generated:
         """The answer, where the server asked as training did; else an error, or with `any_prompt` the answer anyway."""

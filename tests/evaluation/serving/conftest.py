@@ -45,6 +45,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that met a busy server is asked again at once."""
+    monkeypatch.setattr("evaluation.serving.engine.PAUSES_S", (0.0, 0.0))
+
+
 @pytest.fixture
 def recorded() -> Iterator[RecordedServer]:
     """A server on this machine, told by `play` what to answer."""

@@ -75,6 +75,29 @@ def test_a_server_that_fails_on_the_way_is_asked_only_for_the_rest(options, smal
     assert len(recorded.bodies) - num_asked == 2  # of six rows in three batches, two were done
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_stumbles_once_is_asked_again(options, small_dataset, recorded, status):
+    good = Recorded(answer_without_ids(small_dataset.format(8.0, 0.02)))
+    recorded.play(good, Recorded(error("stumbled", status), status=status), good)
+    metrics = run(dataclasses.replace(options, force=True))
+    assert metrics["rows"]["num_scored"] == len(small_dataset.test_rows)
+    assert len(recorded.bodies) == len(small_dataset.test_rows) + 1
+
+
+def test_a_server_that_says_what_is_wrong_with_the_question_is_not_asked_again(options, recorded):
+    recorded.play(Recorded(error("no such picture", 400), status=400))
+    with pytest.raises(DrivingError, match="answered 400: no such picture"):
+        run(dataclasses.replace(options, force=True, max_samples=1))
+    assert len(recorded.bodies) == 1
+
+
+def test_half_a_character_in_an_answer_is_stored_as_one_that_a_file_can_hold(options, recorded):
+    recorded.play(answer_without_ids("cut \ud83d"))
+    run(dataclasses.replace(options, force=True))
+    lines = [json.loads(line) for line in (options.output_dir / "predictions.jsonl").read_text().splitlines()]
+    assert {line["text"] for line in lines} == {"cut \ufffd"}
+
+
 def test_a_prompt_that_cannot_be_checked_is_refused(options, small_dataset, recorded):
     recorded.play(answer_without_ids(small_dataset.format(8.0, 0.02)))
     with pytest.raises(DrivingError, match="the server counts 0 tokens in its prompt, training had"):

@@ -120,6 +120,14 @@ def test_a_page_is_no_answer(recorded):
     assert r"answered text/html, not JSON: <html>\x1b[31mwelcome</html>; is it an OpenAI-compatible server?" in line
 
 
+@pytest.mark.parametrize(
+    "status, said", [(200, "answered application/json, not JSON: [[["), (400, "answered 400: [[[")]
+)
+def test_a_bottomless_answer_is_one_short_line(recorded, status, said):
+    line = refuse(recorded, "[" * 100_000 + "]" * 100_000, status=status)
+    assert said in line and len(line) < 500
+
+
 def test_a_long_complaint_is_cut(recorded):
     assert len(refuse(recorded, error("x" * 5000, 400), status=400)) < 500
 
