@@ -15,7 +15,7 @@ if [[ ${1:-} == --slow ]]; then
 fi
 
 ensure_uv
-sync_project finetune quant demo test
+sync_project finetune quant demo scale test
 uv run --no-sync ruff check .
 uv run --no-sync ruff format --check .
 # One file stays in one process: importing torch costs seconds, and fixtures of a file are made once.

@@ -15,6 +15,7 @@ from driving.options import option, parse_options
 
 AUTO = "auto"
 DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders, which loads the video library
+EXECUTORS = ("local", "ray", "slurm")
 SCALED = "scaled"
 CUTS = ("resized", SCALED, "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
@@ -106,7 +107,14 @@ class SegmentOptions:
         help="the library that decodes; torchcodec and decord are extras (8-bit pictures are the same), "
         "nvdec is torchcodec on a GPU, untested. Nothing is decoded with --cut index",
     )
-    workers: int = option(0, parse=parse_count, help="processes; 0 means one for each core")
+    executor: str = option(
+        "local", choices=EXECUTORS,
+        help="local: processes here; ray: tasks of the cluster that RAY_ADDRESS names, or of one that is started here. "
+        "All nodes see input, output and this checkout under the same paths; the output is the same bytes",
+    )  # fmt: skip
+    workers: int = option(
+        0, parse=parse_count, help="processes, or with ray tasks at a time; 0 means one for each core there is"
+    )
     allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")
     overwrite_output: bool = option(False, help="replace an output folder made with other options or from other input")
 

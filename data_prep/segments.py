@@ -18,6 +18,7 @@ from typing import Any
 from data_prep.chunk_run import ChunkWork, drop_stale, give_up, list_uncut, work_on
 from data_prep.chunk_videos import VIDEOS_FOLDER
 from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
+from data_prep.executors import run_on
 from data_prep.motion_table import TABLE_NAME, format_motion
 from data_prep.provenance import hash_code, read_origin
 from data_prep.scaled_video import describe_encoding
@@ -33,7 +34,7 @@ from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
-from driving.executors import count_cores, run_jobs
+from driving.executors import count_cores
 from driving.ledger import (
     LEDGER_NAME,
     PLAN_NAME,
@@ -188,7 +189,7 @@ def _write_output(
         "num_labelled": counted.num_labelled,
         "num_told": counted.num_told,
     }
-    command = format_command("prepare_video_segments.py", options, ("workers", "overwrite_output"))
+    command = format_command("prepare_video_segments.py", options, ("executor", "workers", "overwrite_output"))
     write_commands(options.output_dir, options.input_dir, command)
     summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}
     output.finish(summary, [VIDEO_FOLDER, VIDEOS_FOLDER, *index, LEDGER_NAME])
@@ -261,10 +262,10 @@ def _cut_all(
         return _build_job(options, fps, refs[place], fingerprints[place])
 
     work = ChunkWork([(job, waiting[job.name]) for job in unfinished], build_job)
-    workers = min(options.workers or count_cores(), max(1, num_waiting))
+    results = run_on(options.executor, work_on, work, workers=options.workers, num_jobs=num_waiting, give_up=give_up)
     num_segments = 0
     with tqdm(total=num_all, initial=num_all - num_waiting, unit="recording", desc="segments") as bar:
-        for result in run_jobs(work_on, work, workers, give_up=give_up):
+        for result in results:
             work.note(result)
             if isinstance(result, CutCounts):
                 num_segments += result.num_segments

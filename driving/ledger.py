@@ -13,7 +13,6 @@ Files appear under their name only when they are whole: `write_atomically` write
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -25,11 +24,11 @@ from typing import IO, Any
 
 from driving.completeness import find_damage, measure_files
 from driving.errors import LedgerError
+from driving.output_lock import LOCK_NAME, explain_unwritable, lock_alone, lock_shared
 
 LEDGER_NAME = "skipped.jsonl"
 MANIFEST_NAME = "manifest.json"
 PLAN_NAME = "plan.json"
-LOCK_NAME = ".lock"
 COMMANDS_NAME = "commands.json"
 PAPERS = (LOCK_NAME, PLAN_NAME, MANIFEST_NAME, COMMANDS_NAME)
 MAX_BAD_FRACTION = 0.02
@@ -225,8 +224,8 @@ def claim_output(
     except (FileExistsError, NotADirectoryError) as error:
         raise LedgerError(f"{folder} cannot be a folder, a file stands in its way; choose another") from error
     except OSError as error:
-        raise _explain_unwritable(folder, error) from error
-    with _lock(folder):
+        raise explain_unwritable(folder, error) from error
+    with lock_alone(folder):
         _check_owner(folder, plan)
         if overwrite:
             _empty(folder)
@@ -240,10 +239,8 @@ def claim_output(
         manifest_path = folder / MANIFEST_NAME
         if found not in (None, plan) and give_up is not None and not manifest_path.exists() and give_up(folder):
             found = None
-        if found is not None and found != plan:
-            raise LedgerError(
-                f"{folder} was made with {_first_difference(found, plan)}; pass --overwrite-output to replace it"
-            )
+        if found is not None:
+            check_plan(folder, found, plan)
         if found is not None and manifest_path.exists():
             manifest = read_manifest(folder)
             damaged = find_damage(folder, manifest.get("files", {}))
@@ -255,6 +252,29 @@ def claim_output(
         if found is None:
             write_json(folder / PLAN_NAME, plan)
         yield Output(folder, plan, "new" if found is None else "continue")
+
+
+@contextlib.contextmanager
+def join_output(folder: Path) -> Iterator[dict[str, Any]]:
+    """Work on a folder that another run has claimed and planned, beside others that do; yields its plan.
+
+    Raises:
+        LedgerError: Nothing was planned there, or a run that writes it alone does not end.
+    """
+    with lock_shared(folder):
+        plan = _read_plan(folder)
+        if plan is None:
+            raise LedgerError(f"{folder} is not a folder that a run has begun; begin it first")
+        yield plan
+
+
+def check_plan(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise where a folder was made from another plan, with the first difference."""
+    asked = json.loads(dump_json(asked))  # as it is read back: a tuple is a list
+    if found != asked:
+        raise LedgerError(
+            f"{folder} was made with {_first_difference(found, asked)}; pass --overwrite-output to replace it"
+        )
 
 
 def check_apart(folder: Path, reads: Iterable[str | Path]) -> None:
@@ -320,46 +340,6 @@ def _check_owner(folder: Path, plan: dict[str, Any]) -> None:
         raise LedgerError(
             f"{folder} holds the output of another tool ({owner}, this is {tool}); choose another output folder"
         )
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    # flock goes with the process: a killed run leaves no stale lock behind.
-    try:
-        lock = (folder / LOCK_NAME).open("a")
-    except OSError as error:
-        raise _explain_unwritable(folder, error) from error
-    with lock as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LedgerError(
-                f"another run is writing {folder}; wait for it, or choose another output folder"
-            ) from None
-        _held_locks.add(handle)
-        try:
-            yield
-        finally:
-            _held_locks.discard(handle)
-
-
-_held_locks: set[IO] = set()
-
-
-def _let_go_of_locks() -> None:
-    """In a fork: a worker must not hold its parent's lock, or it would outlive a parent that is killed."""
-    for handle in _held_locks:
-        handle.close()
-    _held_locks.clear()
-
-
-os.register_at_fork(after_in_child=_let_go_of_locks)
-
-
-def _explain_unwritable(folder: Path, error: OSError) -> LedgerError:
-    return LedgerError(
-        f"{folder} cannot be written ({error.strerror}); choose another output folder, or mend its rights"
-    )
 
 
 def _read_plan(folder: Path) -> dict[str, Any] | None:

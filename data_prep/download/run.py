@@ -21,8 +21,9 @@ from data_prep.download.records import Records
 from data_prep.download.tables import load_tables
 from data_prep.segment_options import SegmentOptions
 from driving.errors import DrivingError
-from driving.ledger import LEDGER_NAME, LOCK_NAME, PLAN_NAME, claim_output, write_ledger
+from driving.ledger import LEDGER_NAME, PLAN_NAME, claim_output, write_ledger
 from driving.options import format_command
+from driving.output_lock import LOCK_NAME
 
 TOOL = "PhysicalAI-AV download"
 GB = 10**9

@@ -91,6 +91,7 @@ def test_the_spine_needs_the_standard_library_and_numpy_only():
         ("peft", ("qwen-vl-finetune/qwenvl/train/", "evaluation/serving/merge.py")),
         ("deepspeed", ("qwen-vl-finetune/qwenvl/train/",)),
         ("gradio", ("evaluation/demo/page.py",)),
+        ("ray", ("data_prep/executors/ray_tasks.py",)),
     ],
 )
 def test_a_heavy_library_has_one_owner(library, owners):
