@@ -14,6 +14,7 @@ from data_prep.chunk_videos import drop_videos, is_packed, unpack_videos, waitin
 from data_prep.chunks import (
     CHUNK_FOLDER,
     FinishJob,
+    facts_path,
     finish_chunk,
     read_chunk_facts,
     reopen_chunk,
@@ -91,11 +92,19 @@ def give_up(job: CutJob | FinishJob) -> CutCounts:
     )
 
 
-def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str]:
+def is_finished(output_dir: Path, name: str) -> bool:
+    """Whether a chunk has been finished; whether it may be built on is `drop_stale`'s affair."""
+    return facts_path(output_dir, name).exists() and rows_path(output_dir, name).exists()
+
+
+def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str, *, retry_failed: bool = True) -> set[str]:
     """Remove what this run may not build on: of other input, failed, or without its segment files.
 
     A failed recording is tried again, since its file may have been mended without changing its size. A chunk of which
     some is stale is taken apart, so that the rest of it is not cut again.
+
+    Args:
+        retry_failed: False: a failed recording is as good as any, since it has just been tried.
 
     Returns:
         The names of the chunks that are finished.
@@ -121,7 +130,7 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str
         facts = read_chunk_facts(path)
         kept = [
             recording.id for recording in facts.recordings
-            if not recording.is_failed and wanted.get(recording.id) == recording.fingerprint
+            if not (retry_failed and recording.is_failed) and wanted.get(recording.id) == recording.fingerprint
             and (cut == SCALED or is_whole(recording.id, recording.num_rows))
         ]  # fmt: skip
         with_rows = {recording.id for recording in facts.recordings if recording.num_rows}
@@ -135,7 +144,7 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str
             kept = [one for one in kept if one in unpacked or one not in with_rows]
         reopen_chunk(output_dir, facts, set(kept))
     unfinished = dict(recording for job in jobs if job.name not in finished for recording in job.recordings)
-    in_work = _drop_parts(output_dir, unfinished, is_whole)
+    in_work = _drop_parts(output_dir, unfinished, is_whole, retry_failed)
     whole |= in_work
     drop_videos(output_dir, asked.keys(), in_work)
     for path in (output_dir / VIDEO_FOLDER).glob("*_seg_*.mp4"):
@@ -144,14 +153,16 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str) -> set[str
     return finished
 
 
-def _drop_parts(output_dir: Path, wanted: Mapping[str, str], is_whole: Callable[[str, int], bool]) -> set[str]:
+def _drop_parts(
+    output_dir: Path, wanted: Mapping[str, str], is_whole: Callable[[str, int], bool], retry_failed: bool
+) -> set[str]:
     """Remove parts that are stale, or whose chunk is finished; returns the recordings of the others."""
     import pyarrow.parquet as pq
 
     whole: set[str] = set()
     for path in sorted((output_dir / PART_FOLDER).glob("*.parquet")):
         part = read_part_facts(path)
-        fits = not part.is_failed and wanted.get(part.recording_id) == part.fingerprint
+        fits = not (retry_failed and part.is_failed) and wanted.get(part.recording_id) == part.fingerprint
         if fits and is_whole(part.recording_id, pq.read_metadata(path).num_rows):
             whole.add(part.recording_id)
         else:

@@ -15,7 +15,9 @@ from driving.options import option, parse_options
 
 AUTO = "auto"
 DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders, which loads the video library
-EXECUTORS = ("local", "ray", "slurm")
+SLURM = "slurm"
+EXECUTORS = ("local", "ray", SLURM)
+INDEX_SHARE = "index"  # what the job after the tasks of an array is given
 SCALED = "scaled"
 CUTS = ("resized", SCALED, "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")
@@ -46,6 +48,36 @@ def parse_positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
     return value
+
+
+def parse_at_least_one(text: str) -> int:
+    """A whole number from one up."""
+    number = parse_count(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
+    return number
+
+
+def parse_share_of_chunks(text: str) -> tuple[int, int]:
+    """ "3/1000": (which share, counted from 0, how many there are).
+
+    Raises:
+        ValueError: It is no share.
+    """
+    place, num_shares = (int(part) for part in text.split("/"))
+    if not 0 <= place < num_shares:
+        raise ValueError(text)
+    return place, num_shares
+
+
+def parse_share_name(text: str) -> str:
+    """ "index", or a share of the chunks."""
+    try:
+        if text not in ("", INDEX_SHARE):
+            parse_share_of_chunks(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 3/1000 nor {INDEX_SHARE}") from None
+    return text
 
 
 @dataclass(frozen=True)
@@ -109,12 +141,19 @@ class SegmentOptions:
     )
     executor: str = option(
         "local", choices=EXECUTORS,
-        help="local: processes here; ray: tasks of the cluster that RAY_ADDRESS names, or of one that is started here. "
-        "All nodes see input, output and this checkout under the same paths; the output is the same bytes",
+        help="local: processes here; ray: tasks of the cluster that RAY_ADDRESS names, or of one that is started here; "
+        "slurm: submit an array of tasks and a job after them. All nodes must see input, output and this checkout "
+        "under the same paths; the output is the same bytes",
     )  # fmt: skip
     workers: int = option(
-        0, parse=parse_count, help="processes, or with ray tasks at a time; 0 means one for each core there is"
+        0, parse=parse_count,
+        help="local: processes, ray: tasks at a time, slurm: CPUs of a task; 0: each core there is, with slurm one",
+    )  # fmt: skip
+    array_size: int = option(
+        1000, parse=parse_at_least_one, help="slurm: tasks of the array at most; each takes its share of the chunks"
     )
+    share: str = option("", parse=parse_share_name, help="slurm: what a task is given: 3/1000 of the chunks, or index")
+    dry_run: bool = option(False, help="say what would be done, with slurm print the scripts, and write nothing")
     allow_one_recording: bool = option(False, help="do not warn when all segments come from one recording")
     overwrite_output: bool = option(False, help="replace an output folder made with other options or from other input")
 

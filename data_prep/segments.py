@@ -10,31 +10,28 @@ segments.parquet + segments.json + chunks.jsonl + skipped.jsonl     write_index;
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from data_prep.chunk_run import ChunkWork, drop_stale, give_up, list_uncut, work_on
+from data_prep.chunk_run import drop_stale, is_finished, list_uncut
 from data_prep.chunk_videos import VIDEOS_FOLDER
-from data_prep.chunks import Chunk, FinishJob, hash_config, plan_chunks
-from data_prep.executors import run_on
+from data_prep.chunks import Chunk, FinishJob, plan_chunks
+from data_prep.executors.slurm import WORK_FOLDER, check_idle, format_scripts, submit, write_tasks
+from data_prep.executors.slurm_share import run_share
 from data_prep.motion_table import TABLE_NAME, format_motion
-from data_prep.provenance import hash_code, read_origin
-from data_prep.scaled_video import describe_encoding
+from data_prep.provenance import read_origin
 from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
 from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
-from data_prep.segment_options import DECODERS, DEFAULT_SPLIT, SCALED, SegmentOptions
-from data_prep.segment_pixels import COPY, RESIZED
+from data_prep.segment_jobs import cut_chunks, plan_jobs, plan_output
+from data_prep.segment_options import DEFAULT_SPLIT, INDEX_SHARE, SLURM, SegmentOptions
 from data_prep.segment_places import VIDEO_FOLDER
-from data_prep.segment_plan import EDGE, EXCLUDED, SegmentRules, is_of_segment
-from data_prep.segment_work import CutCounts, CutJob
+from data_prep.segment_plan import EDGE, EXCLUDED, is_of_segment
 from data_prep.sources import find_source
 from data_prep.sources.physical_ai import PhysicalAI, describe_coverage
 from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
-from driving.executors import count_cores
 from driving.ledger import (
     LEDGER_NAME,
     PLAN_NAME,
@@ -48,9 +45,16 @@ from driving.ledger import (
 from driving.lineage import write_commands
 from driving.options import format_command
 from driving.recording import RecordingRef
-from video_io import SCALER, check_decoder
+from video_io import check_decoder
 
-FORMAT_VERSION = 5  # part of the plan: raise it when the same input gives other bytes
+NOT_OF_THE_OUTPUT = ("executor", "workers", "array_size", "share", "dry_run", "overwrite_output")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a run ends with that did not make the output complete; `message` is its last line."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ class SegmentSummary:
         return f"{message}; {labelled} with (velocity, curvature) labels{told}"
 
 
-def run(options: SegmentOptions) -> SegmentSummary:
-    """Cut all recordings of a folder.
+def run(options: SegmentOptions) -> SegmentSummary | Note:
+    """Cut all recordings of a folder; or submit them, or do one share of them: then a Note says what was done.
 
     Raises:
         SourceError: The input folder is not what it should be.
@@ -88,12 +92,19 @@ def run(options: SegmentOptions) -> SegmentSummary:
     """
     check_apart(options.output_dir, [options.input_dir])
     check_decoder(options.decoder)
+    if options.share not in ("", INDEX_SHARE):
+        return Note(run_share(options))
     refs = _plan_recordings(options)
     refs = refs[: options.max_clips] if options.max_clips > 0 else refs
     fingerprints = fingerprint_inputs(refs)
     fps = resolve_fps(options.fps, refs)
     count_samples(options.duration, fps)
-    plan = plan_output(options, refs, fps)
+    plan = plan_output(options, refs[0].source if refs else options.source, fps)
+    chunks = plan_chunks(refs)
+    if options.dry_run:
+        return _describe_run(options, refs, chunks)
+    if options.executor == SLURM:
+        check_idle(options.output_dir)
     with claim_output(options.output_dir, plan, overwrite=options.overwrite_output) as output:
         if output.is_complete:
             _check_inputs(output, hash_inputs(fingerprints))
@@ -101,7 +112,14 @@ def run(options: SegmentOptions) -> SegmentSummary:
             summary = SegmentSummary(**output.manifest["summary"]["counts"])
             print(f"{options.output_dir} is already complete")
         else:
-            summary = _write_output(options, output, refs, fingerprints)
+            jobs = plan_jobs(options, output.plan, chunks, refs, fingerprints)
+            finished = drop_stale(options.output_dir, jobs, options.cut, retry_failed=options.share != INDEX_SHARE)
+            unfinished = [job for job in jobs if job.name not in finished]
+            by_id = {ref.recording_id: ref for ref in refs if not ref.obstacle}
+            if options.executor == SLURM and unfinished:
+                return _submit(options, unfinished, by_id)
+            _cut_all(options, output.plan["fps"], unfinished, by_id)
+            summary = _write_output(options, output, refs, chunks, hash_inputs(fingerprints))
     if table := format_motion(options.output_dir / INDEX_FOLDER / TABLE_NAME):
         print(table)
     if summary.num_groups == 1 and not options.allow_one_recording:
@@ -129,35 +147,6 @@ def _plan_recordings(options: SegmentOptions) -> list[RecordingRef]:
     return refs
 
 
-def plan_output(options: SegmentOptions, refs: Sequence[RecordingRef], fps: float) -> dict[str, Any]:
-    """What decides the bytes of the output, as the manifest holds it."""
-    return {
-        "stage": "segments",
-        "format": FORMAT_VERSION,
-        "input_dir": options.input_dir.as_posix(),
-        "output_dir": options.output_dir.as_posix(),
-        "source": refs[0].source if refs else options.source,
-        "camera": options.camera,
-        "split_name": options.split_name,
-        "max_clips": options.max_clips,
-        "fps": fps,
-        "duration": options.duration,
-        "cut": options.cut,
-        "video_frame_pixels": options.video_frame_pixels if options.cut in ("resized", SCALED) else None,
-        "frame_tolerance": options.frame_tolerance,
-        "max_gap_s": options.max_gap_s,
-        "curvature": options.curvature,
-        "scaler": SCALER,
-        "encoder": _describe_encoder(options.cut),
-        # Named only where it is another than the first one, which folders made before there was a choice have not.
-        **({} if options.decoder == DECODERS[0] or options.cut == "index" else {"decoder": options.decoder}),
-    }
-
-
-def _describe_encoder(cut: str) -> str | None:
-    return {"resized": str(RESIZED), SCALED: describe_encoding(), "copy": str(COPY)}.get(cut)
-
-
 def _check_inputs(output: Output, inputs: str) -> None:
     if output.manifest["summary"]["inputs"] != inputs:
         raise LedgerError(
@@ -166,14 +155,41 @@ def _check_inputs(output: Output, inputs: str) -> None:
         )
 
 
+def _describe_run(options: SegmentOptions, refs: Sequence[RecordingRef], chunks: Sequence[Chunk]) -> Note:
+    """What a run would do; nothing is written, or looked at but the listing and the names of finished chunks."""
+    num_left = sum(not is_finished(options.output_dir, chunk.name) for chunk in chunks)
+    if options.executor == SLURM and num_left:
+        print("\n".join(format_scripts(options, num_left)))
+    num_usable = sum(not ref.obstacle for ref in refs)
+    return Note(f"{num_usable:,} recordings in {len(chunks):,} chunks, {num_left:,} of them to do; nothing was written")
+
+
+def _submit(options: SegmentOptions, unfinished: Sequence[FinishJob], refs: Mapping[str, RecordingRef]) -> Note:
+    """Hand chunks to Slurm; its tasks wait until this run has let go of the folder."""
+    write_tasks(options.output_dir, unfinished, refs)
+    array_id, index_id = submit(options, len(unfinished))
+    return Note(
+        f"submitted {len(unfinished):,} chunks as array job {array_id}, and job {index_id}, which writes the index "
+        f"after it; run the same command again where a task fails (logs: {options.output_dir / WORK_FOLDER})"
+    )
+
+
+def _cut_all(
+    options: SegmentOptions, fps: float, unfinished: Sequence[FinishJob], refs: Mapping[str, RecordingRef]
+) -> None:
+    waiting = list_uncut(options.output_dir, unfinished)
+    num_waiting = sum(len(ids) for ids in waiting.values())
+    if num_waiting < len(refs):
+        print(f"continuing: {len(refs) - num_waiting:,} of {len(refs):,} recordings are done", flush=True)
+    chunks = ((job, waiting[job.name]) for job in unfinished)
+    cut_chunks(options, fps, chunks, refs, num_waiting, len(refs))
+
+
 def _write_output(
-    options: SegmentOptions, output: Output, refs: Sequence[RecordingRef], fingerprints: Sequence[str]
+    options: SegmentOptions, output: Output, refs: Sequence[RecordingRef], chunks: Sequence[Chunk], inputs: str
 ) -> SegmentSummary:
-    chunks = plan_chunks(refs)
-    jobs = _build_finish_jobs(options.output_dir, output.plan, chunks, refs, fingerprints)
-    finished = drop_stale(options.output_dir, jobs, options.cut)
-    _cut_all(options, output.plan["fps"], refs, fingerprints, [job for job in jobs if job.name not in finished])
-    names = [job.name for job in jobs]
+    """From finished chunks to a complete folder."""
+    names = [chunk.name for chunk in chunks]
     unopened = {chunk.name: _list_unopened([refs[position] for position in chunk.positions]) for chunk in chunks}
     counted = count_chunks(options.output_dir, names, unopened)
     skips = _list_unopened(refs) + counted.skips
@@ -189,88 +205,19 @@ def _write_output(
         "num_labelled": counted.num_labelled,
         "num_told": counted.num_told,
     }
-    command = format_command("prepare_video_segments.py", options, ("executor", "workers", "overwrite_output"))
+    command = format_command("prepare_video_segments.py", options, NOT_OF_THE_OUTPUT)
     write_commands(options.output_dir, options.input_dir, command)
-    summary = {"counts": counts, "inputs": hash_inputs(fingerprints), "origin": read_origin(options.input_dir)}
+    summary = {"counts": counts, "inputs": inputs, "origin": read_origin(options.input_dir)}
     output.finish(summary, [VIDEO_FOLDER, VIDEOS_FOLDER, *index, LEDGER_NAME])
     remove_parts(options.output_dir)
+    shutil.rmtree(options.output_dir / WORK_FOLDER, ignore_errors=True)
     return SegmentSummary(**counts)
-
-
-def _build_finish_jobs(
-    output_dir: Path,
-    plan: dict[str, Any],
-    chunks: Sequence[Chunk],
-    refs: Sequence[RecordingRef],
-    fingerprints: Sequence[str],
-) -> list[FinishJob]:
-    """One for each chunk that has a recording to open, or none to name: a chunk's file says that it was looked at."""
-    code, config = hash_code(), hash_config(plan)
-    return [
-        FinishJob(
-            chunk.name,
-            [(refs[place].recording_id, fingerprints[place]) for place in chunk.positions if not refs[place].obstacle],
-            output_dir,
-            code,
-            config,
-            has_archive=plan["cut"] == SCALED,
-        )
-        for chunk in chunks
-    ]
 
 
 def _list_unopened(refs: Sequence[RecordingRef]) -> list[Skip]:
     """Ledger lines of what the listing alone rules out; a recording that is listed twice has one line."""
     lines = {(ref.recording_id, ref.obstacle): EXCLUDED if ref.excluded else "plan" for ref in refs if ref.obstacle}
     return [Skip(recording_id, stage, reason) for (recording_id, reason), stage in lines.items()]
-
-
-def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str) -> CutJob:
-    rules = SegmentRules(fps, options.duration, options.frame_tolerance, options.max_gap_s, options.curvature)
-    num_workers = options.workers or count_cores()
-    return CutJob(
-        ref=ref,
-        fingerprint=fingerprint,
-        rules=rules,
-        cut=options.cut,
-        frame_pixels=options.video_frame_pixels,
-        output_dir=options.output_dir,
-        num_threads=max(1, count_cores() // num_workers),
-        decoder=options.decoder,
-    )
-
-
-def _cut_all(
-    options: SegmentOptions,
-    fps: float,
-    refs: Sequence[RecordingRef],
-    fingerprints: Sequence[str],
-    unfinished: Sequence[FinishJob],
-) -> None:
-    """Cut what is not cut yet, and finish the chunks."""
-    from tqdm import tqdm
-
-    waiting = list_uncut(options.output_dir, unfinished)
-    num_waiting = sum(len(ids) for ids in waiting.values())
-    num_all = sum(not ref.obstacle for ref in refs)
-    if num_waiting < num_all:
-        print(f"continuing: {num_all - num_waiting:,} of {num_all:,} recordings are done", flush=True)
-    positions = {ref.recording_id: place for place, ref in enumerate(refs) if not ref.obstacle}
-
-    def build_job(recording_id: str) -> CutJob:
-        place = positions[recording_id]
-        return _build_job(options, fps, refs[place], fingerprints[place])
-
-    work = ChunkWork([(job, waiting[job.name]) for job in unfinished], build_job)
-    results = run_on(options.executor, work_on, work, workers=options.workers, num_jobs=num_waiting, give_up=give_up)
-    num_segments = 0
-    with tqdm(total=num_all, initial=num_all - num_waiting, unit="recording", desc="segments") as bar:
-        for result in results:
-            work.note(result)
-            if isinstance(result, CutCounts):
-                num_segments += result.num_segments
-                bar.set_postfix_str(f"{num_segments:,} segments", refresh=False)
-                bar.update()
 
 
 def _check_enough(

@@ -56,6 +56,11 @@ def describe_options(options: Any) -> dict[str, Any]:
 
 def format_command(script: str, options: Any, leave_out: Sequence[str] = ()) -> str:
     """The command line that gives these options; what is at its default is not named. Undoes `parse_options`."""
+    return shlex.join(["uv", "run", "python", script, *format_flags(options, leave_out)])
+
+
+def format_flags(options: Any, leave_out: Sequence[str] = ()) -> list[str]:
+    """The words after a script's name that give these options."""
     positional, flags = [], []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -71,7 +76,7 @@ def format_command(script: str, options: Any, leave_out: Sequence[str] = ()) -> 
             flags.append(f"--{dashed}={words[0]}")
         else:
             flags += [f"--{dashed}", *words]
-    return shlex.join(["uv", "run", "python", script, *positional, *flags])
+    return [*positional, *flags]
 
 
 def build_parser(options_class: type, prog: str | None = None) -> argparse.ArgumentParser:

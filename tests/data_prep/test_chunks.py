@@ -15,8 +15,8 @@ from killing import read_tree, run_killed_at_rename
 from data_prep import chunks, segment_index
 from data_prep.chunk_run import give_up, work_on
 from data_prep.chunks import plan_chunks, read_chunk_facts
+from data_prep.segment_jobs import FORMAT_VERSION
 from data_prep.segment_table import open_segments
-from data_prep.segments import FORMAT_VERSION
 from driving.errors import DrivingError, LedgerError
 from driving.ledger import read_ledger
 from driving.recording import RecordingRef
@@ -192,7 +192,7 @@ def die_over_c(job):
 
 
 def test_a_recording_that_kills_its_workers_is_in_the_ledger_and_the_others_in_the_index(recordings, monkeypatch):
-    monkeypatch.setattr("data_prep.segments.work_on", die_over_c)
+    monkeypatch.setattr("data_prep.segment_jobs.work_on", die_over_c)
     assert cut(workers=2).num_segments == 12
     (skip,) = read_ledger(Path("out/skipped.jsonl"))
     assert (skip.id, skip.stage, skip.reason) == ("c", "cut", "it killed its worker 3 times (out of memory?)")
