@@ -38,7 +38,7 @@ class SegmentPlace:
     Attributes:
         path: as the user sees it: relative where the options were.
         height, width: of the frames found there.
-        member, start_s, stop_s, frame_indices: only for --cut index: where in the recording, in the container's time.
+        member, start_s, stop_s, frame_indices: for --cut index and scaled: where in a longer video, in its own time.
     """
 
     path: str

@@ -5,8 +5,8 @@
                                         ──▶ dataset.json            copied
                                         ──▶ README.md               the data card
 
-Everything is streamed: no split is ever in memory. Segments that point into a recording (`--cut index`) go to
-`{train,val,test}.index.json`, since other readers ignore `video_start` and `video_end`.
+Everything is streamed: no split is ever in memory. Segments that are part of a longer video (`--cut index`, `scaled`)
+go to `{train,val,test}.index.json`, since other readers ignore `video_start`, `video_end` and `member`.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def write_records(path: Path, records: Iterator[dict[str, Any]]) -> int:
 
 
 def points_into_recordings(split: Path) -> bool:
-    """Whether the rows of a split are places in recordings (`--cut index`), by its first row."""
+    """Whether the rows of a split are parts of longer videos (`--cut index`, `scaled`), by its first row."""
     if INDEX_KEYS[0] not in read_columns(split):
         return False
     first = next(iter_split(split, 1, INDEX_KEYS[:1]), None)

@@ -112,7 +112,7 @@ def check_crc(address: VideoAddress) -> None:
 
 def _open_member(archive: BinaryIO, address: VideoAddress) -> BinaryIO:
     status = os.fstat(archive.fileno())
-    stored = _find_stored(archive.name, address.member, status.st_size, status.st_mtime_ns)
+    stored = _find_stored(os.path.abspath(archive.name), address.member, status.st_size, status.st_mtime_ns)
     if stored is None:
         return _unpack(archive, _find_member(archive, address))
     return io.BufferedReader(ByteRange(archive, *stored), STORED_BLOCK_BYTES)

@@ -43,7 +43,7 @@ def write_timed(path, first_us, time_base=US, index_first=False):
     return VideoAddress(str(path))
 
 
-@pytest.mark.parametrize("first_us", [0, 20_123, 1_000_000])
+@pytest.mark.parametrize("first_us", [0, 20_123, 1_000_000, 5_000_000_000])  # beyond 71 minutes: 64-bit durations
 @pytest.mark.parametrize("index_first", [False, True])
 def test_the_index_tells_what_the_packets_tell(tmp_path, only_peeked, first_us, index_first):
     address = write_timed(tmp_path / "a.mp4", first_us, index_first=index_first)
