@@ -18,8 +18,9 @@ import pytest
 from cutting import FPS, SEGMENTS, cut, draw_recording, draw_recordings, read_rows
 from killing import read_tree, run_killed_at_rename
 
-from data_prep import chunks, scaled_video
+from data_prep import chunks, scaled_video, segment_index
 from data_prep.chunk_videos import is_packed
+from data_prep.segment_table import open_segments
 from data_prep.synthetic import constant_motion, write_dataset
 from driving.errors import LedgerError, VideoError
 from driving.recording import VideoAddress
@@ -270,6 +271,18 @@ def test_a_complete_folder_whose_archive_is_gone_or_cut_short_is_made_whole_agai
     cut_scaled()
     assert "videos/batch_00000.zip is missing or of another size" in capsys.readouterr().out
     assert read_tree(Path("out")) == whole
+
+
+def test_of_a_large_run_only_the_chunk_whose_archive_is_damaged_is_cut_again(recordings, capsys, monkeypatch):
+    monkeypatch.setattr(segment_index, "MAX_FILE_ROWS", 1)
+    cut_scaled()
+    whole = read_tree(Path("out"))
+    damage_end(Path("out/videos/batch_00001.zip"))
+    cut_scaled()
+    assert "continuing: 3 of 5 recordings are done" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+    (rows,) = open_segments(Path("out")).iter_tables([False] * 6 + [True] + [False] * 8)
+    assert np.abs(read_greys(rows.to_pylist()[0]) - (50 + 4 * np.arange(10))).max() < 2  # the first second of c
 
 
 def test_a_changed_byte_is_found_by_the_checksum(recordings):
