@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.segment_index import ROWS_PER_GROUP
+from data_prep.chunks import ROWS_PER_GROUP
 from data_prep.segment_labels import FUTURE_S
 from data_prep.segment_rows import row_schema
 from data_prep.synthetic.clip import draw_metadata, draw_split, make_clip_id

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.chunk_videos import WAITING_FOLDER
-from data_prep.chunks import CHUNK_FOLDER, ChunkReader, describe_chunk, facts_path, read_chunk_facts
+from data_prep.chunks import CHUNK_FOLDER, ROWS_PER_GROUP, ChunkReader, describe_chunk, facts_path, read_chunk_facts
 from data_prep.motion_table import TABLE_NAME, MotionTable
 from data_prep.segment_rows import PART_FOLDER, row_schema, seed_keys
 from driving.ledger import Skip, dump_json, write_atomically, write_text
@@ -26,7 +26,6 @@ INDEX_FOLDER = "metadata"
 INDEX_NAME = "segments.parquet"
 COMPLETION_NAME = "chunks.jsonl"
 MAX_FILE_ROWS = 200_000  # above it nobody reads the JSON, and one file more would hold what the chunks hold already
-ROWS_PER_GROUP = 2_000
 OPEN_CHUNKS = 128
 
 
@@ -119,7 +118,9 @@ def _iter_tables(output_dir: Path, order: Sequence[tuple[str, str]]) -> Iterator
 
     @lru_cache(OPEN_CHUNKS)
     def open_chunk(name: str) -> ChunkReader:
-        return ChunkReader(output_dir, read_chunk_facts(facts_path(output_dir, name)))
+        # The listing goes by the names of recordings, so from chunk to chunk; PART_FOLDER is removed in the end.
+        unpacked = output_dir / PART_FOLDER / f"{name}.arrow"
+        return ChunkReader(output_dir, read_chunk_facts(facts_path(output_dir, name)), unpacked)
 
     for name, recording_id in order:
         yield open_chunk(name).read(recording_id)

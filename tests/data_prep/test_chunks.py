@@ -70,7 +70,7 @@ def test_a_finished_chunk_has_two_files_and_no_parts(recordings):
         f"batch_0000{number}.{kind}" for number in range(3) for kind in ("json", "parquet")
     )
     assert os.listdir("out/metadata/recordings") == []
-    assert pq.ParquetFile("out/metadata/chunks/batch_00001.parquet").metadata.num_row_groups == 2  # c and d
+    assert pq.ParquetFile("out/metadata/chunks/batch_00001.parquet").metadata.num_row_groups == 1
 
 
 def test_the_completion_manifest_tells_inputs_code_config_counts_and_drops(recordings):
