@@ -134,6 +134,16 @@ def test_a_shard_is_indexed_once_and_again_when_it_has_changed(tmp_path, monkeyp
     assert len(kept) == 3  # of the newest state alone
 
 
+def test_new_shards_are_indexed_by_several_processes_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream_index, "count_cores", lambda: 2)
+    paths = [write_rows(tmp_path / f"{number}.json", make_rows(1 + number)) for number in range(5)]
+    assert [shard.num_rows for shard in stream_index.load_shards(paths)] == [1, 2, 3, 4, 5]
+    scanned = count_scans(monkeypatch)
+    write_rows(paths[2], make_rows(9))
+    assert [shard.num_rows for shard in stream_index.load_shards(paths)] == [1, 2, 9, 4, 5]
+    assert scanned == [paths[2]]
+
+
 def test_an_index_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
     path = write_rows(tmp_path / "a.json", make_rows(4))
     scanned = count_scans(monkeypatch)

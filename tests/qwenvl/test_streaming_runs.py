@@ -56,6 +56,13 @@ def test_a_killed_stream_is_continued_to_the_same_bits(num_workers, step, whole,
     assert_same_weights(tmp_path / "run", whole)
 
 
+def test_a_stream_is_continued_between_the_micro_batches_of_an_epochs_last_step(tiny_model, shards, tmp_path):
+    flags = (*FLAGS, "--gradient_accumulation_steps", "3", "--save_steps", "1")  # an epoch is a step of 3 and one of 2
+    assert run(list_flags(tiny_model, shards, tmp_path / "whole", *flags)) == 0
+    continue_after(4, list_flags(tiny_model, shards, tmp_path / "run", *flags))
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_json_is_streamed_in_the_order_of_shards_of_its_rows(whole, tiny_model, training_json, tmp_path):
     one_shard = write_shards(tmp_path / "one", training_json, num_rows=10)
     assert run(list_flags(tiny_model, one_shard, tmp_path / "tar", *FLAGS)) == 0

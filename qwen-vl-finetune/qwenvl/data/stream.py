@@ -37,7 +37,7 @@ from driving.records import record_name
 from qwenvl.data import DatasetUse
 from qwenvl.data.dataset import BadSample, DrivingDataset, check_static, read_records
 from qwenvl.data.rows import Rows
-from qwenvl.data.stream_index import Shard, load_shard
+from qwenvl.data.stream_index import Shard, load_shards
 from qwenvl.data.stream_rows import JSON_SUFFIXES, Record, find_shards
 
 BLOCK_ROWS = 256
@@ -172,7 +172,7 @@ class _Groups:
             yield from shard.iter_groups()
 
 
-def load_stream(uses: Sequence[DatasetUse], settled: list | None = None) -> StreamRows:
+def load_stream(uses: Sequence[DatasetUse], settled: list | None = None, *, show_progress: bool = False) -> StreamRows:
     """Find the shards of all datasets and index those that are new.
 
     Args:
@@ -190,7 +190,7 @@ def load_stream(uses: Sequence[DatasetUse], settled: list | None = None) -> Stre
                 f"--dataset_use {use.name}%{use.percent:g} with --streaming True: a share is drawn from all rows at "
                 "once; name fewer shards, or leave --streaming out"
             )
-        found = [load_shard(path) for path in list_files(use)]
+        found = load_shards(list_files(use), show_progress=show_progress)
         folder = found[0].path.parent
         for shard in found:
             if shard.weighted:
@@ -238,7 +238,7 @@ def _join_digests(shards: Sequence[Shard]) -> str:
 def read_any_records(path: Path) -> list[Record]:
     """All rows of a training JSON, or of shards, in memory: for the held-out rows, of which there are few."""
     shards = find_shards(path)
-    return [*StreamRecords([load_shard(shard) for shard in shards])] if shards else read_records(path)
+    return [*StreamRecords(load_shards(shards))] if shards else read_records(path)
 
 
 class StreamDataset(DrivingDataset):

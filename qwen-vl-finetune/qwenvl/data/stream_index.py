@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 
 from driving.errors import RecordError
+from driving.executors import count_cores, run_jobs
 from driving.ledger import write_atomically, write_json
 from driving.records import WEIGHT_KEY
 from qwenvl.data.identity import hash_text
-from qwenvl.data.lengths import cache_folder
+from qwenvl.data.lengths import SHOW_AFTER_S, cache_folder
 from qwenvl.data.stream_rows import Record, iter_rows, read_row
 
 FORMAT_VERSION = 1
+MOST_WORKERS = 8
 HELD_PLACES = 2 * 4_096  # numbers of the index that wait to be written
 
 
@@ -72,6 +74,17 @@ class Shard:
             yield from map(json.loads, lines)
 
 
+def load_shards(paths: Sequence[Path], *, show_progress: bool = False) -> list[Shard]:
+    """The indexes of shards; those that are new are read by several processes."""
+    from tqdm import tqdm
+
+    new = [path for path in paths if path.is_file() and _read_facts(_find_index(path.absolute())[1]) is None]
+    made = run_jobs(load_shard, new, min(count_cores(), MOST_WORKERS, len(new)), forked=True)
+    for _ in tqdm(made, "indexing", len(new), unit=" shards", disable=not show_progress or None, delay=SHOW_AFTER_S):
+        pass
+    return [load_shard(path) for path in paths]
+
+
 def load_shard(path: Path) -> Shard:
     """The index of a shard, made anew where there is none for its size and time of change.
 
@@ -80,23 +93,27 @@ def load_shard(path: Path) -> Shard:
     """
     path = path.absolute()
     try:
-        status = path.stat()
+        num_bytes, index = _find_index(path)
     except FileNotFoundError:
         raise RecordError(
             f"{path} does not exist; name a training JSON, or the shards of scripts/export_dataset.py"
         ) from None
-    mine = f"rows-{hash_text(str(path))}"
-    state = hash_text(f"{status.st_size} {status.st_mtime_ns} {FORMAT_VERSION}")
-    index = cache_folder() / f"{mine}-{state}"
     facts = _read_facts(index)
     if facts is None:
-        for old in index.parent.glob(f"{mine}-*"):
+        for old in index.parent.glob(f"{index.name.rpartition('-')[0]}-*"):
             if not old.name.startswith(index.name):  # those another process may be writing at this moment
                 old.unlink(missing_ok=True)
         facts = _write_index(path, index)
     if not facts["rows"]:
         raise RecordError(f"{path} holds no rows; there is nothing to train on")
-    return Shard(path, index, status.st_size, facts["rows"], facts["digest"], facts["weighted"])
+    return Shard(path, index, num_bytes, facts["rows"], facts["digest"], facts["weighted"])
+
+
+def _find_index(path: Path) -> tuple[int, Path]:
+    """(bytes of a shard, its index without ending)."""
+    status = path.stat()
+    state = hash_text(f"{status.st_size} {status.st_mtime_ns} {FORMAT_VERSION}")
+    return status.st_size, cache_folder() / f"rows-{hash_text(str(path))}-{state}"
 
 
 def _read_facts(index: Path) -> dict[str, Any] | None:

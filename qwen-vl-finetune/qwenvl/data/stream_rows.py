@@ -28,7 +28,8 @@ Record = dict[str, Any]
 JSON_SUFFIXES = (".json", ".jsonl")
 TAR_SUFFIX = ".tar"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
-SHARDS_NAME = re.compile(r"-\d+\.tar")  # what follows the prefix that a set of shards is named by
+NUMBER = re.compile(r"-\d+\.tar")  # what follows the prefix that a set of shards is named by
+ANY_NUMBER = re.compile(r"-?\d*\.tar$")
 BLOCK_BYTES = 1 << 18
 MAX_ROW_BYTES = 1 << 24  # of a row of a JSON; a file that has no end of a row within it is no list of rows
 TAR_BLOCK_BYTES = 512
@@ -44,14 +45,24 @@ class ShardRow(NamedTuple):
 
 
 def find_shards(path: Path) -> list[Path]:
-    """The tars that a path names, in order: a tar itself, a folder of them, or the prefix before -000000.tar."""
+    """The tars that a path names, in order: a tar itself, a folder of them, or the prefix before -000000.tar.
+
+    Raises:
+        RecordError: A folder holds several sets of shards, such as those of train and test.
+    """
     path = Path(path)
     if path.is_dir():
-        return sorted(path.glob(f"*{TAR_SUFFIX}"))
+        found = sorted(path.glob(f"*{TAR_SUFFIX}"))
+        sets = sorted({ANY_NUMBER.sub("", one.name) for one in found})
+        if len(sets) > 1:
+            raise RecordError(
+                f"{path} holds shards of {', '.join(sets[:5])}; name one of them, such as {path / sets[0]}"
+            )
+        return found
     if path.suffix == TAR_SUFFIX:
         return [path] if path.is_file() else []
     beside = path.parent.glob(f"*{TAR_SUFFIX}") if path.parent.is_dir() else ()
-    return sorted(one for one in beside if SHARDS_NAME.fullmatch(one.name.removeprefix(path.name)))
+    return sorted(one for one in beside if NUMBER.fullmatch(one.name.removeprefix(path.name)))
 
 
 def iter_rows(path: Path, digest: Any = None) -> Iterator[ShardRow]:

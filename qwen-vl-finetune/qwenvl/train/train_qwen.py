@@ -60,7 +60,7 @@ def run(argv: Sequence[str], attn_implementation: str = "auto", callbacks: Seque
     settled = None if starts_afresh else read_settled(plan.run)
     if plan.data.streaming:
         with plan.run.main_process_first(desc="indexing"):  # the other processes of this machine read what it found
-            rows = load_stream(uses, settled)
+            rows = load_stream(uses, settled, show_progress=not plan.run.disable_tqdm)
         hashes = rows.digests
     else:
         rows = load_rows(uses, plan.run.seed, check_files=not plan.data.prepared_dir, settled=settled)

@@ -21,7 +21,7 @@ from qwenvl.data.dataset import DrivingDataset
 from qwenvl.data.held_out import find_validation
 from qwenvl.data.rows import Rows, load_rows
 from qwenvl.data.stream import read_any_records
-from qwenvl.data.stream_index import load_shard
+from qwenvl.data.stream_index import load_shards
 from qwenvl.data.stream_rows import find_shards
 from qwenvl.train.answer_scores import MOTION_METRICS, TEXT_METRICS
 from qwenvl.train.argument import TrainPlan
@@ -135,7 +135,7 @@ def _identify(uses: Sequence[DatasetUse], plan: TrainPlan) -> str:
 
 def _hash_rows(use: DatasetUse) -> str:
     shards = find_shards(use.annotation_path)
-    return "".join(load_shard(path).digest for path in shards) if shards else hash_file(use.annotation_path)
+    return "".join(shard.digest for shard in load_shards(shards)) if shards else hash_file(use.annotation_path)
 
 
 def describe_validation_set(validation_set: ValidationSet, plan: TrainPlan) -> list[str]:
