@@ -130,7 +130,7 @@ def test_a_shard_is_indexed_once_and_again_when_it_has_changed(tmp_path, monkeyp
     assert stream(path).digests[str(path)] == before[0] and len(scanned) == 2
     write_rows(path, make_rows(4, note="x"))
     assert stream(path).digests[str(path)] != before[0] and len(scanned) == 3
-    kept = list(stream_index.cache_folder().glob(f"rows-{stream_index.hash_text(str(path))}-*"))
+    kept = list(stream_index.index_folder(path).glob("*"))
     assert len(kept) == 3  # of the newest state alone
 
 
@@ -148,7 +148,7 @@ def test_an_index_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
     path = write_rows(tmp_path / "a.json", make_rows(4))
     scanned = count_scans(monkeypatch)
     stream(path)
-    (places,) = stream_index.cache_folder().glob(f"rows-{stream_index.hash_text(str(path))}-*.places")
+    (places,) = stream_index.index_folder(path).glob("*.places")
     places.write_bytes(places.read_bytes()[:20])
     assert len(stream(path).records) == 4 and len(scanned) == 2
 
@@ -192,7 +192,7 @@ def test_a_shard_that_is_gone_stops_the_run(tmp_path, processor):
 def test_an_index_that_is_gone_stops_the_run(tmp_path, processor):
     path = write_rows(tmp_path / "a.json", make_rows(4))
     dataset = build(stream(path), processor)
-    for kept in stream_index.cache_folder().glob(f"rows-{stream_index.hash_text(str(path))}-*"):
+    for kept in stream_index.index_folder(path).glob("*"):
         kept.unlink()
     assert dataset[0].stops_run and "a.json is gone (" in dataset[0].reason
 

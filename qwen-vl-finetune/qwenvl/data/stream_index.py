@@ -1,6 +1,6 @@
 """Where each row of a shard lies: found once, kept in the user's cache folder, and mapped, never held.
 
-    shard ──iter_rows──▶ rows-<path>-<size, time of change>.places   (N, 2) int64: first byte, bytes of each row
+    shard ──iter_rows──▶ rows/<path>/<size, time of change>.places   (N, 2) int64: first byte, bytes of each row
                                                            .groups   its recordings, one a line
                                                            .json     rows, digest, ...; written last
 
@@ -78,7 +78,9 @@ def load_shards(paths: Sequence[Path], *, show_progress: bool = False) -> list[S
     """The indexes of shards; those that are new are read by several processes."""
     from tqdm import tqdm
 
-    new = [path for path in paths if path.is_file() and _read_facts(_find_index(path.absolute())[1]) is None]
+    new = [
+        path for path in dict.fromkeys(paths) if path.is_file() and _read_facts(_find_index(path.absolute())[1]) is None
+    ]
     made = run_jobs(load_shard, new, min(count_cores(), MOST_WORKERS, len(new)), forked=True)
     for _ in tqdm(made, "indexing", len(new), unit=" shards", disable=not show_progress or None, delay=SHOW_AFTER_S):
         pass
@@ -100,7 +102,7 @@ def load_shard(path: Path) -> Shard:
         ) from None
     facts = _read_facts(index)
     if facts is None:
-        for old in index.parent.glob(f"{index.name.rpartition('-')[0]}-*"):
+        for old in index.parent.glob("*"):
             if not old.name.startswith(index.name):  # those another process may be writing at this moment
                 old.unlink(missing_ok=True)
         facts = _write_index(path, index)
@@ -109,11 +111,16 @@ def load_shard(path: Path) -> Shard:
     return Shard(path, index, num_bytes, facts["rows"], facts["digest"], facts["weighted"])
 
 
+def index_folder(path: Path) -> Path:
+    """Where the index of a shard lies; of each shard in a folder of its own, as there are thousands."""
+    return cache_folder() / "rows" / hash_text(str(path))
+
+
 def _find_index(path: Path) -> tuple[int, Path]:
     """(bytes of a shard, its index without ending)."""
     status = path.stat()
     state = hash_text(f"{status.st_size} {status.st_mtime_ns} {FORMAT_VERSION}")
-    return status.st_size, cache_folder() / f"rows-{hash_text(str(path))}-{state}"
+    return status.st_size, index_folder(path) / state
 
 
 def _read_facts(index: Path) -> dict[str, Any] | None:

@@ -55,9 +55,7 @@ def find_shards(path: Path) -> list[Path]:
         found = sorted(path.glob(f"*{TAR_SUFFIX}"))
         sets = sorted({ANY_NUMBER.sub("", one.name) for one in found})
         if len(sets) > 1:
-            raise RecordError(
-                f"{path} holds shards of {', '.join(sets[:5])}; name one of them, such as {path / sets[0]}"
-            )
+            raise RecordError(f"{path} holds shards of {', '.join(sets[:5])}; name one of them: {path / sets[0]}")
         return found
     if path.suffix == TAR_SUFFIX:
         return [path] if path.is_file() else []
