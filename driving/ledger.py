@@ -13,6 +13,7 @@ Files appear under their name only when they are whole: `write_atomically` write
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -157,6 +158,12 @@ def explain_disk_full(path: Path) -> Iterator[None]:
         raise LedgerError(
             f"the disk is full while writing {path}; make room and run the same command again to continue"
         ) from error
+
+
+def remove_halves(path: Path) -> None:
+    """Delete what killed runs left half written of one file; the caller sees to it that nobody is writing it."""
+    for half in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        half.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

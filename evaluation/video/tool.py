@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from driving.answer_format import AnswerFormat
 from driving.camera import CameraModel
 from driving.errors import DrivingError
-from driving.ledger import PLAN_NAME, claim_output, dump_json, write_atomically
+from driving.ledger import PLAN_NAME, claim_output, dump_json, remove_halves, write_atomically
 from driving.option_values import number, parse_auto_tokens, parse_count, parse_device, whole_number
 from driving.options import option, parse_options
 from driving.recording import VideoAddress
@@ -111,6 +111,8 @@ def run(options: PredictOptions, build_engine: EngineBuilder | None = None) -> d
 
     work = options.out.with_name(f".{options.out.name}.work")
     with claim_output(work, plan_output(options, planned), give_up=discard) as output:
+        for path in (options.out, lines_path):
+            remove_halves(path)
         engine = (build_engine or load_model)(options, planned.answer_format, planned.checkpoint)
         shown, lines = ask(options, planned, engine, output.folder)
         with write_atomically(lines_path, "w") as handle:

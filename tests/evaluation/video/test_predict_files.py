@@ -39,6 +39,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(predict, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "model", "out.mp4", "out.predictions.jsonl"]
 
 
+def test_halves_that_a_killed_run_left_beside_its_files_go_and_those_of_others_stay(predict, tmp_path):
+    video = draw_video(tmp_path / "a.mp4", 10, 10)
+    for name in (".out.mp4.k2j4h5.part", ".out.predictions.jsonl.x.part", ".another.out.mp4.k2j4h5.part"):
+        (tmp_path / name).write_text("half")
+    predict(video)
+    assert [path.name for path in tmp_path.glob(".*")] == [".another.out.mp4.k2j4h5.part"]
+
+
 def test_a_run_of_another_video_does_not_take_over_its_answers(predict, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict(draw_video(tmp_path / "a.mp4", 20, 10), StubModel(fail_after=1), batch_size=1)
