@@ -22,6 +22,7 @@ from data_prep.splits import choose_rows, plan_splits
 from driving.answer_format import AnswerFormat
 from driving.errors import DrivingError
 from driving.ledger import Skip
+from driving.prompts import PHYSICAL_AI_SYSTEM, format_motion_system
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,8 +170,10 @@ def plan_answer_format(options: DatasetOptions, fps: float, num_frames: int) -> 
                 f"--answer-hz {options.answer_hz:g} gives {num_pairs} pairs, which do not divide the {num_frames} "
                 f"samples of a segment; choose one of {', '.join(f'{n / options.duration:g}' for n in fitting)}"
             )
+    is_ours = options.system_prompt == PHYSICAL_AI_SYSTEM
+    system_prompt = format_motion_system(options.duration) if is_ours else options.system_prompt
     return AnswerFormat(
-        options.answer_format, num_pairs, fps, options.duration, options.system_prompt, options.user_instruction,
+        options.answer_format, num_pairs, fps, options.duration, system_prompt, options.user_instruction,
         history_pairs=num_pairs if options.ego_history else 0,
     )  # fmt: skip
 
