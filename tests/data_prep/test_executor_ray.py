@@ -133,10 +133,11 @@ def recordings(tmp_path, monkeypatch):
 
 
 @slow
-def test_ray_writes_the_bytes_that_a_local_run_writes(cluster, recordings):
-    cut("out", workers=2)
+@pytest.mark.parametrize("way", ["resized", "scaled"])
+def test_ray_writes_the_bytes_that_a_local_run_writes(cluster, recordings, way):
+    cut("out", workers=2, cut=way)
     os.rename("out", "local")
-    assert cut("out", executor="ray").num_segments == 3 * 3 + 6 * 5
+    assert cut("out", executor="ray", cut=way).num_segments == 3 * 3 + 6 * 5
     assert read_tree(Path("out")) == read_tree(Path("local"))
 
 

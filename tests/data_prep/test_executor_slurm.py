@@ -76,12 +76,14 @@ def test_an_array_and_a_job_after_it_are_submitted(sbatch):
     assert "--input-dir rec --output-dir out --fps 10.0" in last and last.endswith("--workers 1 --share index")
 
 
-def test_shares_and_the_job_after_them_make_what_a_local_run_makes(sbatch):
-    cut("out")
+@pytest.mark.parametrize("way", ["resized", "scaled"])
+def test_shares_and_the_job_after_them_make_what_a_local_run_makes(sbatch, way):
+    cut("out", cut=way)
     os.rename("out", "local")
-    submit()
-    assert run_all_shares(2) == ["share 0/2: 2 of 2 chunks are finished", "share 1/2: 1 of 1 chunks are finished"]
-    assert cut(share="index").num_segments == 15
+    submit(cut=way)
+    said = [cut(share=f"{place}/2", cut=way).message for place in range(2)]
+    assert said == ["share 0/2: 2 of 2 chunks are finished", "share 1/2: 1 of 1 chunks are finished"]
+    assert cut(share="index", cut=way).num_segments == 15
     assert read_tree(Path("out")) == read_tree(Path("local"))
 
 
