@@ -124,17 +124,21 @@ def drop_stale(output_dir: Path, jobs: Sequence[FinishJob], cut: str, *, retry_f
         if not path.with_suffix(".json").exists():
             path.unlink()  # its parts are still there
     for path in sorted((output_dir / CHUNK_FOLDER).glob("*.json")):
-        if not rows_path(output_dir, path.stem).exists():
+        facts = read_chunk_facts(path) if rows_path(output_dir, path.stem).exists() else None
+        if facts is None or _count_rows(rows_path(output_dir, path.stem)) != sum(
+            one.num_rows for one in facts.recordings
+        ):
             path.unlink()
+            rows_path(output_dir, path.stem).unlink(missing_ok=True)
             continue
-        facts = read_chunk_facts(path)
         kept = [
             recording.id for recording in facts.recordings
             if not (retry_failed and recording.is_failed) and wanted.get(recording.id) == recording.fingerprint
             and (cut == SCALED or is_whole(recording.id, recording.num_rows))
         ]  # fmt: skip
         with_rows = {recording.id for recording in facts.recordings if recording.num_rows}
-        is_as_asked = facts.chunk in asked and kept == [one for one, _ in asked[facts.chunk].recordings]
+        holds = [recording.id for recording in facts.recordings]
+        is_as_asked = facts.chunk in asked and kept == holds == [one for one, _ in asked[facts.chunk].recordings]
         if is_as_asked and (cut != SCALED or is_packed(output_dir, facts.chunk, with_rows)):
             finished.add(facts.chunk)
             whole |= set(kept)
@@ -157,17 +161,27 @@ def _drop_parts(
     output_dir: Path, wanted: Mapping[str, str], is_whole: Callable[[str, int], bool], retry_failed: bool
 ) -> set[str]:
     """Remove parts that are stale, or whose chunk is finished; returns the recordings of the others."""
-    import pyarrow.parquet as pq
-
     whole: set[str] = set()
     for path in sorted((output_dir / PART_FOLDER).glob("*.parquet")):
-        part = read_part_facts(path)
-        fits = not (retry_failed and part.is_failed) and wanted.get(part.recording_id) == part.fingerprint
-        if fits and is_whole(part.recording_id, pq.read_metadata(path).num_rows):
+        num_rows = _count_rows(path)
+        part = None if num_rows is None else read_part_facts(path)
+        fits = part is not None and not (retry_failed and part.is_failed)
+        if fits and wanted.get(part.recording_id) == part.fingerprint and is_whole(part.recording_id, num_rows):
             whole.add(part.recording_id)
         else:
             path.unlink()
     return whole
+
+
+def _count_rows(path: Path) -> int | None:
+    """Rows of a parquet file; None where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowInvalid, OSError):
+        return None
 
 
 def _count_files(output_dir: Path) -> Counter[str]:
