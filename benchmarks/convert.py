@@ -10,6 +10,7 @@ temporary folder, and prints one JSON object as its last line. For 1,000, 10,000
     convert_100k_s, convert_100k_cpu_s, convert_100k_peak_mb   dataset -> training JSON and truth
     both_100k_s, both_100k_peak_mb                             one after the other; the larger peak
     memory_growth_mb                                           of that peak, from the fewest segments to the most
+    index_bytes_per_segment, dataset_..., training_...         on disk, of the largest
 """
 
 from __future__ import annotations
@@ -66,7 +67,14 @@ def measure(folder: Path, rows: Sequence[int]) -> dict[str, float]:
             f"{num_rows:,} segments: {hf['s']} + {convert['s']} s, {hf['peak_mb']} and {convert['peak_mb']} MB",
             flush=True,
         )
-    return {**numbers, "memory_growth_mb": round(peaks_mb[-1] - peaks_mb[0], 1)}
+    folders = {"index": here / "segments", "dataset": here / "dataset", "training": here / "training"}
+    sizes = {f"{name}_bytes_per_segment": round(measure_bytes(path) / num_rows) for name, path in folders.items()}
+    return {**numbers, "memory_growth_mb": round(peaks_mb[-1] - peaks_mb[0], 1), **sizes}
+
+
+def measure_bytes(folder: Path) -> int:
+    """What the files of a folder hold."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def measure_door(door: str, options: dict[str, Path]) -> dict[str, float]:

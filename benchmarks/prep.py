@@ -17,6 +17,8 @@ one JSON object as its last line:
     index_segments_per_s         the whole stage with --cut index, segments a second of one processor
     scaled_over_decode           one small video a recording (--cut scaled), all work / decode
     scaled_bytes_per_second, scaled_psnr_db
+    cpu_s_per_video_s            processor seconds of each way for a second of the recording, all work
+    input_mbit_s                 of the recordings that were drawn
     scaled_read_over_resized_read  a second of a chunk's archive, read for training / of a file of its own, CPU time
 
 Two recordings of the same pictures: one with x264's own choice of key frames (every 250; NVIDIA's published front-wide
@@ -116,6 +118,8 @@ def measure(folder: Path, seconds: int, height: int, width: int, repeats: int) -
         "scaled_over_decode": round(cpu_s["scaled"] / cpu_s["decode"], 3),
         "scaled_psnr_db": round(min(measure_psnr_db(usual_video, scaled_files)), 2),
         **scaled_numbers,
+        "cpu_s_per_video_s": {name: round(value / seconds, 4) for name, value in cpu_s.items()},
+        "input_mbit_s": round(mbit_s, 2),
     }
 
 

@@ -13,6 +13,7 @@ from benchmarks import (
     convert,
     decoding,
     drawn_index,
+    estimate,
     gpu,
     loader,
     measuring,
@@ -57,6 +58,12 @@ def prep_numbers(tmp_path_factory):
 )  # fmt: skip
 def test_prep_measures(prep_numbers, key):
     assert prep_numbers[key] > 0
+
+
+def test_prep_tells_the_processor_seconds_of_each_way(prep_numbers):
+    spent = prep_numbers["cpu_s_per_video_s"]
+    assert spent["resized"] / spent["decode"] == pytest.approx(prep_numbers["resized_over_decode"], rel=0.2)
+    assert {"scaled", "copy", "index"} <= set(spent)
 
 
 def test_prep_cuts_every_second_that_has_a_next_one(prep_numbers):
@@ -135,6 +142,9 @@ def test_converting_is_measured_for_each_size(tmp_path):
         assert numbers[f"both_{size}_peak_mb"] == max(numbers[f"{stage}_{size}_peak_mb"] for stage in ("hf", "convert"))
     grown = numbers["both_1k_peak_mb"] - numbers["both_380_peak_mb"]
     assert numbers["memory_growth_mb"] == pytest.approx(grown, abs=0.1)
+    # 30 pairs twice, 193 poses and as many times, 8 bytes each
+    assert numbers["dataset_bytes_per_segment"] > 8 * (2 * 60 + 3 * 193)
+    assert numbers["training_bytes_per_segment"] > 8 * (2 * 60 + 3 * 193) * 0.5
 
 
 def a_run(step_s, peak, loss):
@@ -187,6 +197,29 @@ def test_scoring_measures_every_part_of_both_clusterings(tmp_path, capsys, monke
     assert numbers["clips"] == {"usual": 4, "worst": 60}  # 60 rows of 19 a clip, and of one
     assert set(numbers["parts_s"]) == {"read_s", "baselines_s", "parse_s", "measure_s", "write_s"}
     assert sum(numbers["parts_s"].values()) == pytest.approx(numbers["score_s"], abs=0.01)
+
+
+def test_the_estimate_is_reckoned_from_what_was_measured():
+    """By hand: 306,152 clips of 20 s are 6,123,040 s; a tenth of a core second each is 170.1 hours."""
+    prep = {
+        "cpu_s_per_video_s": {"resized": 0.1, "scaled": 0.2}, "bytes_per_segment": 1000, "input_mbit_s": 8,
+        "scaled_bytes_per_second": 2000, "index_segments_per_s": 2000, "two_workers_speedup": 1.8,
+    }  # fmt: skip
+    convert = {"index_bytes_per_segment": 100, "dataset_bytes_per_segment": 10, "training_bytes_per_segment": 20}
+    rows = estimate.estimate(prep, {**convert, "hf_100k_s": 36.0, "convert_100k_s": 18.0})
+    found = {row.stage: row for row in rows}
+    assert found["segments, `--cut resized`"].core_hours == pytest.approx(170.084, abs=1e-3)
+    assert found["segments, `--cut resized`"].wall_h(100, 0.9) == pytest.approx(1.8898, abs=1e-4)
+    assert found["segments, `--cut scaled`"].disk_gb == pytest.approx(5.816888 * 2.1, abs=1e-6)
+    assert found["segments, `--cut index`"].core_hours == pytest.approx(5_816_888 / 2000 / 3600)
+    assert found["dataset"].core_hours == found["dataset"].wall_h(512, 0.9) == pytest.approx(0.5816888, abs=1e-6)
+    assert found["training JSON and truth"].disk_gb == pytest.approx(0.116338, abs=1e-6)
+
+
+def test_the_document_holds_the_estimate_of_the_newest_results():
+    document = estimate.DOCUMENT.read_text(encoding="utf-8")
+    table = estimate.build_table(estimate.newest("prep"), estimate.newest("convert"))
+    assert estimate.place_table(document, table) == document, "run python -m benchmarks.estimate --write"
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +435,7 @@ def test_the_report_benchmark_measures_both_pages(tmp_path):
     assert "Chrom" in numbers["browser"]
 
 
-@pytest.mark.parametrize("module", [convert, decoding, gpu, peers, prep, report, train_step])
+@pytest.mark.parametrize("module", [convert, decoding, estimate, gpu, peers, prep, report, train_step])
 def test_every_benchmark_explains_itself(module, capsys):
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])
