@@ -1,4 +1,5 @@
-"""Run a stage in a forked child that is killed when it is about to rename a file. Not a test itself."""
+"""Run a stage in a forked child that is killed when it is about to rename a file; and its processes from outside. Not a
+test itself."""
 
 from __future__ import annotations
 
@@ -53,3 +54,25 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     """Every file under a folder with its bytes, but for the commands, which name the folders; the lock holds none."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != COMMANDS_NAME)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def count_group(group):
+    """Processes of a process group that still live."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        count += int(fields[2]) == group and fields[0] != "Z"
+    return count
+
+
+def list_workers(driver: int) -> list[int]:
+    """Worker processes that a driver has started."""
+    children = Path(f"/proc/{driver}/task/{driver}/children")
+    try:
+        pids = [int(pid) for pid in children.read_text().split()]
+        return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except OSError:
+        return []  # it ended meanwhile

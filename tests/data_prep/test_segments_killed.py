@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cutting import FPS, HEIGHT, WIDTH, cut, draw_recording, draw_recordings, read_rows
-from killing import read_tree, run_killed_at_rename
+from killing import count_group, read_tree, run_killed_at_rename
 
 
 @pytest.fixture
@@ -102,18 +102,6 @@ def test_control_c_says_how_to_go_on_and_the_same_command_does(many_recordings, 
     again, _ = start(repository, "--workers", "2").communicate(timeout=300)
     assert re.search(r"continuing: \d+ of 15 recordings are done", again)
     assert is_whole()
-
-
-def count_group(group):
-    """Processes of a process group that still live."""
-    count = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        count += int(fields[2]) == group and fields[0] != "Z"
-    return count
 
 
 def test_a_killed_run_leaves_no_worker_and_the_same_command_goes_on(many_recordings, repository):
