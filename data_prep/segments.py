@@ -34,6 +34,7 @@ from driving.clock import count_samples
 from driving.errors import DrivingError, LedgerError, SourceError
 from driving.ledger import (
     LEDGER_NAME,
+    MANIFEST_NAME,
     PLAN_NAME,
     Output,
     Skip,
@@ -157,7 +158,8 @@ def _check_inputs(output: Output, inputs: str) -> None:
 
 def _describe_run(options: SegmentOptions, refs: Sequence[RecordingRef], chunks: Sequence[Chunk]) -> Note:
     """What a run would do; nothing is written, or looked at but the listing and the names of finished chunks."""
-    num_left = sum(not is_finished(options.output_dir, chunk.name) for chunk in chunks)
+    is_complete = (options.output_dir / MANIFEST_NAME).exists()
+    num_left = 0 if is_complete else sum(not is_finished(options.output_dir, chunk.name) for chunk in chunks)
     if options.executor == SLURM and num_left:
         print("\n".join(format_scripts(options, num_left)))
     num_usable = sum(not ref.obstacle for ref in refs)

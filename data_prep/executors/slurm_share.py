@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from data_prep.chunk_run import is_finished, list_uncut
 from data_prep.chunks import FinishJob
 from data_prep.executors.slurm import read_chunk_names, read_task, work_path
+from data_prep.provenance import hash_code
 from data_prep.segment_jobs import cut_chunks, plan_output
 from data_prep.segment_options import SegmentOptions, parse_share_of_chunks
+from driving.errors import LedgerError
 from driving.ledger import MANIFEST_NAME, check_plan, join_output
 from driving.output_lock import try_lock_file
 from driving.recording import RecordingRef
@@ -22,7 +24,8 @@ def run_share(options: SegmentOptions) -> str:
         What came of it, for the last line.
 
     Raises:
-        LedgerError: The folder was begun with other options, nothing was submitted, or another run writes it alone.
+        LedgerError: The folder was begun with other options or other code, nothing was submitted, or another run
+            writes it alone.
     """
     place, num_shares = parse_share_of_chunks(options.share)
     output_dir = options.output_dir
@@ -33,6 +36,11 @@ def run_share(options: SegmentOptions) -> str:
         check_plan(output_dir, plan, plan_output(options, plan["source"], plan["fps"]))
         names = read_chunk_names(output_dir)[place::num_shares]
         tasks = {name: read_task(output_dir, name) for name in names if not is_finished(output_dir, name)}
+        if any(task.job.code != hash_code() for task in tasks.values()):
+            raise LedgerError(
+                f"the code has changed since the chunks of {output_dir} were submitted; run the command with "
+                "--executor slurm again"
+            )
         waiting = list_uncut(output_dir, [task.job for task in tasks.values()])
 
         def take_chunks() -> Iterator[tuple[FinishJob, list[str]]]:

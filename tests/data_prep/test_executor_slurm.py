@@ -133,6 +133,8 @@ def test_a_dry_run_prints_the_scripts_and_writes_nothing(sbatch, capsys):
     assert not Path("out").exists() and sbatch == []
     assert cut(dry_run=True).message == message
     assert capsys.readouterr().out == ""
+    cut()
+    assert submit(dry_run=True).message == "6 recordings in 3 chunks, 0 of them to do; nothing was written"
 
 
 # Several tasks, one folder.
@@ -183,6 +185,13 @@ def test_a_share_with_other_options_is_refused(sbatch):
     submit()
     with pytest.raises(LedgerError, match=r"out was made with duration = 1\.0, this run asks for 0\.5"):
         cut(share="0/1", duration=0.5)
+
+
+def test_a_share_with_other_code_is_refused(sbatch, monkeypatch):
+    submit()
+    monkeypatch.setattr("data_prep.executors.slurm_share.hash_code", lambda: "another")
+    with pytest.raises(LedgerError, match="the code has changed since the chunks of out were submitted"):
+        cut(share="0/1")
 
 
 def test_a_share_of_nothing_is_refused(recordings):
