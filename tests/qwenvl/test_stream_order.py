@@ -47,6 +47,16 @@ def test_up_to_a_window_every_row_may_stand_anywhere():
     assert firsts == set(range(10))
 
 
+def test_of_many_small_shards_more_are_shuffled_together():
+    order = order_of(0, shards=[10] * 1000)  # 409 and a bit make 4,096 rows
+    shards_seen = [{row // 10 for row in order[start : start + 4090]} for start in (0, 4100)]
+    assert [len(seen) for seen in shards_seen] == [410, 410]
+    firsts = {order_of(epoch, shards=[1] * 40)[0] for epoch in range(400)}
+    assert firsts == set(range(40))
+    alike = sum(abs(one - other) == 1 for one, other in zip(order, order[1:], strict=False))
+    assert alike < 20  # about 4 of 10,000 pairs are neighbours in a shard; within 16 shards at a time it would be 110
+
+
 def test_the_mirrored_rows_are_a_share_that_is_drawn_for_each_row_and_epoch():
     order = StreamOrder([2000], 1)
     chosen = [[order.is_mirrored(epoch, row, 0.3) for row in range(2000)] for epoch in (0, 1, 0)]

@@ -145,6 +145,30 @@ def test_a_tar_that_is_cut_or_compressed_is_refused(damage, tmp_path):
         list(iter_rows(path))
 
 
+def damage_a_header(data: bytes) -> bytes:
+    return data[:1024] + b"\xff" * 512 + data[1536:]  # of the second row; tarfile stops there without a word
+
+
+def add_another_tar(data: bytes) -> bytes:
+    return data + data
+
+
+@pytest.mark.parametrize("damage", [damage_a_header, add_another_tar])
+def test_rows_behind_what_looks_like_the_end_are_not_left_out_in_silence(damage, tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("a.json", ROW), ("b.json", ROW), ("c.json", ROW)])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RecordError, match=r"a.tar cannot be read as a shard \(after byte [\d,]+ comes more that is no"):
+        list(iter_rows(path))
+
+
+def test_a_folder_is_no_shard_whatever_its_name(tmp_path):
+    (tmp_path / "train-000001.tar").mkdir()
+    write_tar(tmp_path / "train-000000.tar", [("a.json", ROW)])
+    assert [path.name for path in find_shards(tmp_path)] == ["train-000000.tar"] == [
+        path.name for path in find_shards(tmp_path / "train")
+    ]  # fmt: skip
+
+
 def test_shards_are_named_by_a_prefix_a_folder_or_themselves(tmp_path):
     names = ["train-000000.tar", "train-000001.tar", "train-extra-000000.tar", "val-000000.tar", "train-000002.txt"]
     for name in names:

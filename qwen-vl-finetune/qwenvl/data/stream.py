@@ -8,9 +8,9 @@ The order of an epoch is a function of the shards' sizes, the seed and the epoch
 So a run that is continued begins at its very next row without reading those before it, and whoever reads a row (which
 worker, which rank) changes no batch: a stream is continued as exactly as rows in memory are.
 
-What is shuffled: shards are cut into blocks of 256 neighbouring rows, the blocks are put into a drawn order, and each
-16 of them are shuffled together. A batch is drawn from 16 places of the data, not from all, and reading stays near
-those places. Up to 4,096 rows that is a full shuffle.
+What is shuffled: shards are cut into blocks of 256 neighbouring rows at most, the blocks are put into a drawn order,
+and each 4,096 rows of it are shuffled together. A batch is drawn from 16 places of the data (more where shards are
+small), not from all, and reading stays near those places. Up to 4,096 rows that is a full shuffle.
 
 What it costs: nothing can be known of all rows before the first step. Each row is checked when it is read, and goes to
 the ledger then; packing, sorting by length, shares (%N), sampling weights and the caches of frames need all rows first
@@ -41,8 +41,8 @@ from qwenvl.data.stream_index import Shard, load_shards
 from qwenvl.data.stream_rows import JSON_SUFFIXES, Record, find_shards
 
 BLOCK_ROWS = 256
-WINDOW_BLOCKS = 16
-ORDER_VERSION = 1  # another way of shuffling gives another order; a run must not be continued under it
+WINDOW_ROWS = 4_096
+ORDER_VERSION = 2  # another way of shuffling gives another order; a run must not be continued under it
 BLOCKS, WINDOW, MIRROR = 3, 4, 5  # what is drawn, beside the seed and the epoch
 
 
@@ -70,21 +70,25 @@ class StreamOrder:
         self._shuffle_blocks = functools.lru_cache(maxsize=2)(self._draw_blocks)
         self._shuffle_window = functools.lru_cache(maxsize=2)(self._draw_window)
 
-    def _draw_blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """(the blocks in their order, the position at which each window begins and the last ends)."""
+    def _draw_blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(the blocks in their order, with which of them each window begins, and at which position); with the end."""
         order = np.random.default_rng([self.seed, epoch, BLOCKS]).permutation(len(self._starts))
         ends = np.cumsum(self._sizes[order])
-        return order, np.concatenate([[0], ends[WINDOW_BLOCKS - 1 :: WINDOW_BLOCKS], ends[-1:]])
+        begins = ends - self._sizes[order]
+        # By rows, not by blocks: of many small shards each block is small, and 16 of them would be few rows.
+        firsts = np.flatnonzero(np.diff(begins // WINDOW_ROWS, prepend=-1))
+        return order, np.append(firsts, len(order)), np.append(begins[firsts], ends[-1])
 
     def _draw_window(self, epoch: int, window: int) -> np.ndarray:
         """The rows of a window in their order."""
-        chosen = self._shuffle_blocks(epoch)[0][window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
+        order, firsts, _ = self._shuffle_blocks(epoch)
+        chosen = order[firsts[window] : firsts[window + 1]]
         rows = np.concatenate([self._starts[block] + np.arange(self._sizes[block]) for block in chosen])
         return np.random.default_rng([self.seed, epoch, WINDOW, window]).permutation(rows)
 
     def rows_at(self, epoch: int, start: int, stop: int) -> list[int]:
         """The rows at positions [start, stop) of an epoch."""
-        edges = self._shuffle_blocks(epoch)[1]
+        edges = self._shuffle_blocks(epoch)[2]
         rows: list[int] = []
         while start < min(stop, self.num_rows):
             window = int(np.searchsorted(edges, start, side="right")) - 1

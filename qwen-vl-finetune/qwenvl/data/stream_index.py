@@ -118,6 +118,8 @@ def index_folder(path: Path) -> Path:
 
 def _find_index(path: Path) -> tuple[int, Path]:
     """(bytes of a shard, its index without ending)."""
+    if path.is_dir():
+        raise RecordError(f"{path} is a folder; name a training JSON, or shards (a folder of .tar, or their prefix)")
     status = path.stat()
     state = hash_text(f"{status.st_size} {status.st_mtime_ns} {FORMAT_VERSION}")
     return status.st_size, index_folder(path) / state

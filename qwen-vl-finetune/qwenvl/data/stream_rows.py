@@ -52,15 +52,16 @@ def find_shards(path: Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(path.glob(f"*{TAR_SUFFIX}"))
+        found = sorted(one for one in path.glob(f"*{TAR_SUFFIX}") if one.is_file())
         sets = sorted({ANY_NUMBER.sub("", one.name) for one in found})
         if len(sets) > 1:
-            raise RecordError(f"{path} holds shards of {', '.join(sets[:5])}; name one of them: {path / sets[0]}")
+            named = "train" if "train" in sets else sets[0]
+            raise RecordError(f"{path} holds shards of {', '.join(sets[:5])}; name one of them: {path / named}")
         return found
     if path.suffix == TAR_SUFFIX:
         return [path] if path.is_file() else []
     beside = path.parent.glob(f"*{TAR_SUFFIX}") if path.parent.is_dir() else ()
-    return sorted(one for one in beside if NUMBER.fullmatch(one.name.removeprefix(path.name)))
+    return sorted(one for one in beside if NUMBER.fullmatch(one.name.removeprefix(path.name)) and one.is_file())
 
 
 def iter_rows(path: Path, digest: Any = None) -> Iterator[ShardRow]:
@@ -160,14 +161,24 @@ def _iter_tar(path: Path, digest: Any) -> Iterator[ShardRow]:
                 start, last = members[0].offset, members[-1]
                 stop = last.offset_data + -(-last.size // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
                 yield ShardRow(start, stop - start, record)
-        with path.open("rb") as file:
-            file.seek(-2 * TAR_BLOCK_BYTES, io.SEEK_END)
-            if any(file.read()):
-                raise tarfile.ReadError("it does not end as a tar does")
+            _check_end(path, tar.offset)
     except (tarfile.TarError, EOFError) as error:
         raise RecordError(
             f"{path} cannot be read as a shard ({error}): it is cut short, compressed or damaged; export it again"
         ) from error
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Raise unless nothing but zeros follows: tarfile takes a damaged header, or two tars in one file, for the end."""
+    num_zeros = 0
+    with path.open("rb") as file:
+        file.seek(end)
+        while block := file.read(BLOCK_BYTES):
+            if any(block):
+                raise tarfile.ReadError(f"after byte {end:,} comes more that is no member of it")
+            num_zeros += len(block)
+    if num_zeros < 2 * TAR_BLOCK_BYTES:
+        raise tarfile.ReadError("it does not end as a tar does")
 
 
 def _iter_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -192,7 +203,8 @@ def _build_record(
     videos = [member for member in members if member.name.lower().endswith(VIDEO_SUFFIXES)]
     if len(texts) != 1 or len(videos) > 1:
         raise RecordError(
-            f"{name}: {len(texts)} .json and {len(videos)} videos; a row is one .json with conversations and one video"
+            f"{name}: {len(texts)} .json and {len(videos)} videos; a row is one .json with conversations and one "
+            "video; they stand one behind the other: tar the files sorted by name"
         )
     data = tar.extractfile(texts[0])
     text = b"" if data is None else data.read()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from qwenvl.data.preview import describe_sample, format_sample
-from qwenvl.data.stream import BLOCK_ROWS, ORDER_VERSION, WINDOW_BLOCKS
+from qwenvl.data.stream import BLOCK_ROWS, ORDER_VERSION, WINDOW_ROWS
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.command import format_train_command
 from qwenvl.train.engines import name_engine
@@ -82,7 +82,7 @@ def plan_identity(
         "data_flatten": data.data_flatten,
         "data_packing": data.data_packing,
         **({"mirror": data.mirror_share} if data.mirror_share else {}),
-        **({"streaming": [BLOCK_ROWS, WINDOW_BLOCKS, ORDER_VERSION]} if data.streaming else {}),
+        **({"streaming": [BLOCK_ROWS, WINDOW_ROWS, ORDER_VERSION]} if data.streaming else {}),
         "order_hash": order_hash,
         "rendering": rendering or {},
         "batch_size": run.per_device_train_batch_size,

@@ -28,7 +28,7 @@ from qwenvl.data.prepared import PreparedCache
 from qwenvl.data.preview import hash_prompt, keep_example
 from qwenvl.data.rows import Rows
 from qwenvl.data.shared_memory import check_shared_memory, count_sample_bytes, estimate_batch_bytes
-from qwenvl.data.stream import BLOCK_ROWS, WINDOW_BLOCKS, StreamDataset, StreamOrder, StreamRows
+from qwenvl.data.stream import WINDOW_ROWS, StreamDataset, StreamOrder, StreamRows
 from qwenvl.train import loading
 from qwenvl.train.argument import TrainPlan
 from qwenvl.train.base_model import BaseModel
@@ -139,10 +139,9 @@ def _plan_batches(plan: TrainPlan, rows: Rows, lengths: Lengths | None) -> Epoch
 
 def describe_stream(rows: StreamRows, dry_run: bool) -> str:
     """What is streamed, and what is not known of it before the first step."""
-    line = (
-        f"streaming        {len(rows.records):,} rows of {len(rows.shard_rows):,} shards, shuffled within "
-        f"{BLOCK_ROWS * WINDOW_BLOCKS:,} from {WINDOW_BLOCKS} places; each is checked when it is read"
-    )
+    num_rows, num_shards = len(rows.records), len(rows.shard_rows)
+    order = "shuffled" if num_rows <= WINDOW_ROWS else f"each {WINDOW_ROWS:,} shuffled together"
+    line = f"streaming        {num_rows:,} rows of {num_shards:,} shards, {order}; each is checked when it is read"
     return line + "; memory and time are estimated from the first one alone" * dry_run
 
 
