@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import os
@@ -87,8 +88,9 @@ def run_main(run: Callable[[], int], say: Callable[[str], None] = print_error) -
     except KeyboardInterrupt:
         _take_ctrl_c(signal.SIG_IGN)
         say("\ninterrupted; run the same command again to continue")
-        # Once more while Python tidies up: it would print a traceback for each finalizer.
+        # Once more ends the wait for a thread; while Python tidies up after that, it would print tracebacks.
         _take_ctrl_c(lambda number, frame: os._exit(INTERRUPTED_CODE))
+        atexit.register(_take_ctrl_c, signal.SIG_IGN)
         return INTERRUPTED_CODE
 
 

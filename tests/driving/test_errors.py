@@ -54,23 +54,28 @@ def test_a_fault_of_ours_keeps_its_traceback():
 
 
 IMPATIENT = """
-import os, signal, sys, weakref
+import os, signal, sys, threading, time, weakref
 from driving.errors import run_main
 
 class Held: pass
 
-def press(): os.kill(os.getpid(), signal.SIGINT); print("tidied up")
+def press(): os.kill(os.getpid(), signal.SIGINT)
 
 held = Held()
 weakref.finalize(held, press)  # Python calls it when it ends, and prints a traceback of what it raises
 
-def run(): press()
+def run():
+    if len(sys.argv) > 1:
+        threading.Thread(target=lambda: (time.sleep(1), press(), time.sleep(900))).start()  # Python waits for it
+    press()
 
 sys.exit(run_main(run))
 """
 
 
-def test_ctrl_c_is_one_line_and_once_more_ends_it_at_once_without_another():
-    ended = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("arguments", [[], ["a thread"]], ids=["tidying up", "waiting for a thread"])
+def test_ctrl_c_is_one_line_and_the_next_one_says_nothing_more(arguments):
+    command = [sys.executable, "-c", IMPATIENT, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.stderr == "\ninterrupted; run the same command again to continue\n"
     assert (ended.returncode, ended.stdout) == (130, "")
