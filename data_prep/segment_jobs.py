@@ -94,6 +94,7 @@ def cut_chunks(
     from tqdm import tqdm
 
     fingerprints: dict[str, str] = {}
+    num_threads = max(1, count_cores() // max(1, num_all))  # a worker is one thread where there are enough recordings
 
     def announce() -> Iterable[tuple[FinishJob, Sequence[str]]]:
         for chunk, uncut in chunks:
@@ -101,7 +102,7 @@ def cut_chunks(
             yield chunk, uncut
 
     def build_job(recording_id: str) -> CutJob:
-        return _build_job(options, fps, refs[recording_id], fingerprints.pop(recording_id))
+        return _build_job(options, fps, refs[recording_id], fingerprints.pop(recording_id), num_threads)
 
     work = ChunkWork(announce(), build_job)
     executor = options.executor if options.executor == "ray" else "local"
@@ -116,9 +117,8 @@ def cut_chunks(
                 bar.update()
 
 
-def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str) -> CutJob:
+def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str, num_threads: int) -> CutJob:
     rules = SegmentRules(fps, options.duration, options.frame_tolerance, options.max_gap_s, options.curvature)
-    num_workers = options.workers or count_cores()
     return CutJob(
         ref=ref,
         fingerprint=fingerprint,
@@ -126,6 +126,6 @@ def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerpri
         cut=options.cut,
         frame_pixels=options.video_frame_pixels,
         output_dir=options.output_dir,
-        num_threads=max(1, count_cores() // num_workers),
+        num_threads=num_threads,
         decoder=options.decoder,
     )

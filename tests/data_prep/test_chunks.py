@@ -12,11 +12,13 @@ import pytest
 from cutting import cut, draw_recording, draw_recordings, read_rows
 from killing import read_tree, run_killed_at_rename
 
-from data_prep import chunks, segment_index
+from data_prep import chunks, segment_index, segment_jobs
 from data_prep.chunk_run import give_up, work_on
 from data_prep.chunks import plan_chunks, read_chunk_facts
 from data_prep.segment_jobs import FORMAT_VERSION
+from data_prep.segment_options import SegmentOptions
 from data_prep.segment_table import open_segments
+from data_prep.segment_work import CutJob
 from driving.errors import DrivingError, LedgerError
 from driving.ledger import read_ledger
 from driving.recording import RecordingRef
@@ -283,3 +285,22 @@ def test_a_large_run_of_which_a_chunk_is_gone_makes_it_again(large):
     Path("out/metadata/chunks/batch_00001.parquet").unlink()
     assert cut().num_segments == 15
     assert read_tree(Path("out")) == before
+
+
+@pytest.mark.parametrize(("num_recordings", "num_threads"), [(1, 8), (3, 2), (8, 1), (100, 1)])
+def test_a_worker_is_one_thread_unless_there_are_fewer_recordings_than_cores(num_recordings, num_threads, monkeypatch):
+    """So two workers do twice what one does, and one long recording still has the whole machine."""
+    jobs: list[CutJob] = []
+
+    def note(executor, function, work, **_):
+        jobs.extend(work)
+        return iter(())
+
+    monkeypatch.setattr(segment_jobs, "count_cores", lambda: 8)
+    monkeypatch.setattr(segment_jobs, "run_on", note)
+    refs = {str(number): make_ref(str(number), "folder") for number in range(num_recordings)}
+    chunk = chunks.FinishJob("batch_00000", [(name, "") for name in refs], Path("out"), "", "")
+    options = SegmentOptions(Path("in"), Path("out"), workers=1)
+    segment_jobs.cut_chunks(options, 30.0, [(chunk, list(refs))], refs, num_recordings, num_recordings)
+    assert {job.num_threads for job in jobs} == {num_threads}
+    assert len(jobs) == num_recordings
