@@ -22,7 +22,7 @@ from data_prep.chunks import (
 )
 from data_prep.segment_options import SCALED
 from data_prep.segment_places import VIDEO_FOLDER
-from data_prep.segment_rows import PART_FOLDER, part_path, read_part_facts
+from data_prep.segment_rows import PART_FOLDER, find_part, part_path
 from data_prep.segment_work import CutCounts, CutJob, cut_recording, give_up_recording
 from driving.errors import DrivingError
 from driving.executors import MAX_KILLS
@@ -162,11 +162,10 @@ def _drop_parts(
 ) -> set[str]:
     """Remove parts that are stale, or whose chunk is finished; returns the recordings of the others."""
     whole: set[str] = set()
-    for path in sorted((output_dir / PART_FOLDER).glob("*.parquet")):
-        num_rows = _count_rows(path)
-        part = None if num_rows is None else read_part_facts(path)
+    for path in sorted((output_dir / PART_FOLDER).glob("*.arrow")):
+        part = find_part(path)
         fits = part is not None and not (retry_failed and part.is_failed)
-        if fits and wanted.get(part.recording_id) == part.fingerprint and is_whole(part.recording_id, num_rows):
+        if fits and wanted.get(part.recording_id) == part.fingerprint and is_whole(part.recording_id, part.num_rows):
             whole.add(part.recording_id)
         else:
             path.unlink()

@@ -1,12 +1,12 @@
 """The chunk: the recordings that are finished together, so that a run of any size keeps few files.
 
-plan_chunks ──▶ Chunk ──its recordings are cut──▶ metadata/recordings/<id>.parquet, one each
+plan_chunks ──▶ Chunk ──its recordings are cut──▶ metadata/recordings/<id>.arrow, one each
                                                         │ finish_chunk, when all are there
 metadata/chunks/<chunk>.parquet  rows of its recordings, in the chunk's order
 videos/<chunk>.zip               with --cut scaled, the videos of its recordings, written first
 metadata/chunks/<chunk>.json     ChunkFacts, written last: its presence says that the chunk is done
                                                         │ reopen_chunk, where some of it may not be built on
-metadata/recordings/<id>.parquet ◀──────────────────────┘
+metadata/recordings/<id>.arrow ◀──────────────────────┘
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from data_prep.chunk_videos import pack_videos, point_into_archive, remove_waiting
 from data_prep.motion_table import MotionTable
-from data_prep.segment_rows import Part, part_path, read_part, row_schema, write_part
+from data_prep.segment_rows import Part, part_path, read_part, read_part_facts, row_schema, write_part
 from driving.errors import LedgerError
 from driving.ledger import Skip, dump_json, write_atomically, write_json
 from driving.recording import RecordingRef
@@ -152,7 +152,7 @@ def _write_rows(job: FinishJob) -> ChunkFacts:
     motion, groups = MotionTable(), []
     recordings: list[RecordingFacts] = []
     if job.has_archive:
-        with_rows = [one for one, _ in job.recordings if pq.read_metadata(part_path(job.output_dir, one)).num_rows]
+        with_rows = [one for one, _ in job.recordings if read_part_facts(part_path(job.output_dir, one)).num_rows]
         pack_videos(job.output_dir, job.name, with_rows)
     with (
         write_atomically(rows_path(job.output_dir, job.name)) as file,

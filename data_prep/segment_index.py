@@ -119,7 +119,7 @@ def _iter_tables(output_dir: Path, order: Sequence[tuple[str, str]]) -> Iterator
     @lru_cache(OPEN_CHUNKS)
     def open_chunk(name: str) -> ChunkReader:
         # The listing goes by the names of recordings, so from chunk to chunk; PART_FOLDER is removed in the end.
-        unpacked = output_dir / PART_FOLDER / f"{name}.arrow"
+        unpacked = output_dir / PART_FOLDER / f"{name}.rows"
         return ChunkReader(output_dir, read_chunk_facts(facts_path(output_dir, name)), unpacked)
 
     for name, recording_id in order:

@@ -1,6 +1,6 @@
 """Recordings -> segments: one-second clips, each with the motion of the second after it.
 
-source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.parquet
+source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.arrow
                                                                                          │ all of a chunk there
 metadata/chunks/<chunk>.parquet, <chunk>.json ◀──────────finish_chunk (workers)──────────┘
                 │ all there                               (--cut scaled: and videos/<chunk>.zip)

@@ -68,7 +68,7 @@ def test_a_recordings_part_that_is_cut_short_is_made_again(recordings, capsys):
     whole = read_tree(Path("out"))
     os.rename("out", "whole")
     stop("data_prep.chunk_run.finish_chunk")
-    (part,) = list(Path("out/metadata/recordings").glob("a.parquet"))
+    (part,) = list(Path("out/metadata/recordings").glob("a.arrow"))
     os.truncate(part, 500)
     cut()
     assert "continuing: 1 of 4 recordings are done" in capsys.readouterr().out  # b

@@ -166,7 +166,7 @@ def test_a_killed_driver_leaves_nothing_running_and_the_same_command_goes_on(rec
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(command, start_new_session=True, env=environment)
-    while process.poll() is None and not list(Path("out/metadata/recordings").glob("*.parquet")):
+    while process.poll() is None and not list(Path("out/metadata/recordings").glob("*.arrow")):
         time.sleep(0.01)
     process.kill()
     process.wait()

@@ -24,7 +24,7 @@ def cut(root: Path, how: str, fps: float, **changes) -> list[dict]:
     rules = SegmentRules(fps, 1.0, 0.75, 0.25, "pose")
     output = root.parent / how
     cut_recording(CutJob(ref, "", rules, how, HEIGHT * WIDTH, output, **changes))
-    return read_part_table(output / "metadata" / "recordings" / "a.parquet").to_pylist()
+    return read_part_table(output / "metadata" / "recordings" / "a.arrow").to_pylist()
 
 
 def read_scaled(root: Path, row: dict, by_time: bool = False) -> list[int]:
@@ -176,7 +176,7 @@ def test_segments_over_a_damaged_stretch_are_left_out_and_the_others_stay(tmp_pa
     write_video(root / "a.mp4", map(draw_number, range(50)), 10, key_interval=5, preset="ultrafast")
     damage(root / "a.mp4", 12, 14)
     rows = cut(root, "scaled", 10.0)
-    skips = read_part_facts(tmp_path / "scaled" / "metadata" / "recordings" / "a.parquet").skips
+    skips = read_part_facts(tmp_path / "scaled" / "metadata" / "recordings" / "a.arrow").skips
     assert [row["segment_uuid"] for row in rows] == ["a_seg_00", "a_seg_02", "a_seg_03"]
     assert [(skip.id, skip.stage) for skip in skips] == [("a_seg_01", "cut")]
     assert [read_scaled(root, row) for row in rows] == [list(range(10)), list(range(20, 30)), list(range(30, 40))]
@@ -188,7 +188,7 @@ def test_a_recording_that_cannot_be_read_leaves_a_line_and_no_video(tmp_path):
     write_video(root / "a.mp4", map(draw_number, range(40)), 10, preset="ultrafast")
     damage(root / "a.mp4", 0, 40)
     assert cut(root, "scaled", 10.0) == []
-    (skip,) = read_part_facts(tmp_path / "scaled" / "metadata" / "recordings" / "a.parquet").skips
+    (skip,) = read_part_facts(tmp_path / "scaled" / "metadata" / "recordings" / "a.arrow").skips
     assert (skip.id, skip.stage) == ("a", "cut")
     assert not any((tmp_path / "scaled").rglob("*.mp4"))
 
@@ -211,4 +211,4 @@ def test_a_recording_that_is_given_up_leaves_no_waiting_video(tmp_path):
     cut_recording(job)
     give_up_recording(job)
     assert not waiting_path(tmp_path / "scaled", "a").exists()
-    assert read_part_table(tmp_path / "scaled" / "metadata" / "recordings" / "a.parquet").num_rows == 0
+    assert read_part_table(tmp_path / "scaled" / "metadata" / "recordings" / "a.arrow").num_rows == 0

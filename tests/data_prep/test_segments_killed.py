@@ -65,7 +65,7 @@ def start(repository, *options):
 
 
 def wait_for_part(process):
-    while process.poll() is None and not list(Path("out/metadata/recordings").glob("*.parquet")):
+    while process.poll() is None and not list(Path("out/metadata/recordings").glob("*.arrow")):
         time.sleep(0.005)
 
 
