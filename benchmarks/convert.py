@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import runpy
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run_door(*args.door)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        numbers = measure(Path(folder), args.rows)
+        numbers = {"load_average_before": round(os.getloadavg()[0], 1), **measure(Path(folder), args.rows)}
     print_numbers(numbers, args.json)
     return 0
 

@@ -27,6 +27,7 @@ CLIP_S, SEGMENTS_PER_CLIP = 20.0, 19
 CAMERA_TB = 6.0  # one camera and the ego motion, all chunks
 CORES = (2, 16, 64, 512)
 NUM_SEGMENTS = NUM_CLIPS * SEGMENTS_PER_CLIP
+BUSY_LOAD = 2.0  # above it two workers cannot be told from one
 CONVERTED = 100_000  # segments of the conversion that is scaled up
 
 
@@ -97,7 +98,8 @@ def estimate(prep: dict[str, Any], convert: dict[str, Any]) -> list[Estimate]:
 def build_table(prep_path: Path, convert_path: Path) -> str:
     """The table as Markdown, with the files it comes from."""
     prep, convert = (json.loads(path.read_text(encoding="utf-8")) for path in (prep_path, convert_path))
-    efficiency = min(1.0, prep["two_workers_speedup"] / 2)
+    is_busy = prep["load_average_before"] > BUSY_LOAD
+    efficiency = 1.0 if is_busy else min(1.0, prep["two_workers_speedup"] / 2)
     head = ["stage", "core hours", *(f"{num:,} cores" for num in CORES), "disk", "from"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in estimate(prep, convert):
@@ -106,15 +108,20 @@ def build_table(prep_path: Path, convert_path: Path) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     notes = [
         f"From `{prep_path.relative_to(ROOT)}` (drawn 1080p30 H.264 at {prep['input_mbit_s']:g} Mbit/s) and",
-        f"`{convert_path.relative_to(ROOT)}`. Hours on several cores: core hours / (cores x {efficiency:.2f}), what is",
-        f"left of a core beside another (`two_workers_speedup` {prep['two_workers_speedup']:g} / 2). The dataset and",
-        "the JSON are made by one process each.",
+        f"`{convert_path.relative_to(ROOT)}`. Load average before: {prep['load_average_before']:g} and",
+        f"{convert['load_average_before']:g}; above 1 or so other work shared the processors: too high.",
+        "Hours on several cores: core hours / cores; what cores lose beside each other was not measured."
+        if is_busy
+        else f"Hours on several cores: core hours / (cores x {efficiency:.2f}), what is left of a core beside another.",
+        "The dataset and the JSON are made by one process each.",
     ]
     return "\n".join([*lines, "", *notes])
 
 
 def _format_hours(hours: float) -> str:
-    return f"{hours / 24:,.1f} d" if hours >= 48 else f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:,.0f} min"
+    return (
+        f"{hours / 24:,.1f} d" if hours >= 48 else f"{hours:,.1f} h" if hours >= 1 else f"{max(1, hours * 60):,.0f} min"
+    )
 
 
 def place_table(document: str, table: str) -> str:

@@ -19,6 +19,7 @@ one JSON object as its last line:
     scaled_bytes_per_second, scaled_psnr_db
     cpu_s_per_video_s            processor seconds of each way for a second of the recording, all work
     input_mbit_s                 of the recordings that were drawn
+    load_average_before          above 1 or so other work shared the processors
     scaled_read_over_resized_read  a second of a chunk's archive, read for training / of a file of its own, CPU time
 
 Two recordings of the same pictures: one with x264's own choice of key frames (every 250; NVIDIA's published front-wide
@@ -27,6 +28,7 @@ clip has one in 240), where a seek costs the seed up to 250 frames, and one with
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -70,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--drives", type=int, default=400, help="recordings of which only rows are made")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        numbers = measure(Path(folder), args.seconds, args.height, args.width, args.repeats)
+        numbers = {"load_average_before": round(os.getloadavg()[0], 1)}
+        numbers |= measure(Path(folder), args.seconds, args.height, args.width, args.repeats)
         video = next((Path(folder) / "usual").rglob("*.mp4"))
         numbers |= measure_workers(video, Path(folder) / "workers", args.recordings, args.repeats)
         numbers |= measure_index(Path(folder) / "index_only", args.drives, args.repeats)
