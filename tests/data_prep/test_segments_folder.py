@@ -27,8 +27,9 @@ def cut(video, output, *flags):
 # A segment and its future need two seconds: 221 frames at 25 are 8.84 s, 240 at 30 are 8 s, 10 at 4 are 2.5 s.
 @pytest.mark.parametrize(("video", "fps", "segments"), [(*HIGHWAY, 7), (*TOWN, 7), (*SLOW, 1)])
 def test_auto_takes_the_rate_of_the_video(shared_data, tmp_path, video, fps, segments):
-    rows = cut(shared_data / video, tmp_path / "out", "--fps", "auto")
+    rows = cut(shared_data / video, tmp_path / "out", "--fps", "auto", "--source", "folder")
     assert rows["fps"].tolist() == [fps] * segments
+    assert rows["source"].tolist() == ["folder"] * segments
     for path in rows["video_path"]:
         assert read_clip(path, fps=fps, num_frames=fps).shape[0] == fps
 
