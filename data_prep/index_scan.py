@@ -13,6 +13,7 @@ import numpy as np
 
 from data_prep.segment_table import SegmentTable
 from data_prep.split_rows import Labeller, Labels, SplitRows
+from driving.errors import SourceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +70,7 @@ def scan_index(segments: SegmentTable, duration_s: float) -> IndexScan:
     shapes: set[tuple[float, int]] = set()
     start = 0
     for piece in segments.iter_pieces(known):
+        _check_present(segments, piece, start)
         here = slice(start, start + piece.num_rows)
         start += piece.num_rows
         for name in NAME_COLUMNS:
@@ -87,6 +89,18 @@ def scan_index(segments: SegmentTable, duration_s: float) -> IndexScan:
         lambda places: (_name_video(*values) for values in iter_rows(segments, places, VIDEO_COLUMNS)),
     )  # fmt: skip
     return IndexScan(rows, is_labelled, codes["kind"], list(kinds), shapes)
+
+
+def _check_present(segments: SegmentTable, piece: pa.Table, start: int) -> None:
+    """Raise where a row lacks what no segment is without: a name, a video, a time."""
+    import pyarrow.compute as pc
+
+    for name in ("segment_uuid", "video_path", "start_second"):
+        is_missing = pc.is_null(piece[name], nan_is_null=True).to_numpy()
+        if is_missing.any():
+            raise SourceError(
+                f"row {start + int(np.argmax(is_missing))} of {segments.path} has no {name}; make the segments again"
+            )
 
 
 def iter_rows(segments: SegmentTable, places: np.ndarray, columns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
