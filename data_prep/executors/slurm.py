@@ -96,10 +96,14 @@ def submit(options: SegmentOptions, num_chunks: int) -> list[str]:
     array_id = _submit([str(folder / "array.sbatch")])
     names = _read(_array_path(options.output_dir))["chunks"]
     write_json(_array_path(options.output_dir), {"chunks": names, "job_ids": [array_id]})
-    after = [f"--dependency=afterok:{array_id}", "--kill-on-invalid-dep=yes"]
-    index_id = _submit([*after, str(folder / "index.sbatch")])
+    index_id = _submit([*format_dependency(array_id), str(folder / "index.sbatch")])
     write_json(_array_path(options.output_dir), {"chunks": names, "job_ids": [array_id, index_id]})
     return [array_id, index_id]
+
+
+def format_dependency(array_id: str) -> list[str]:
+    """What makes the job after the array wait for it."""
+    return [f"--dependency=afterok:{array_id}", "--kill-on-invalid-dep=yes"]
 
 
 def format_scripts(options: SegmentOptions, num_chunks: int) -> tuple[str, str]:
@@ -115,7 +119,8 @@ def format_scripts(options: SegmentOptions, num_chunks: int) -> tuple[str, str]:
         f'#SBATCH --output="{logs}/%A_%a.log"\n{head}{body} "$SLURM_ARRAY_TASK_ID/{num_tasks}"\n'
     )
     log = f'#SBATCH --output="{logs}/%j.log"\n'
-    index = f"#!/bin/bash\n#SBATCH --job-name=segments-index\n{log}{head}{body} {INDEX_SHARE}\n"
+    after = f"# sbatch {' '.join(format_dependency('<id of the array>'))}\n"
+    index = f"#!/bin/bash\n{after}#SBATCH --job-name=segments-index\n{log}{head}{body} {INDEX_SHARE}\n"
     return array, index
 
 

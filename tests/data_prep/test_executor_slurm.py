@@ -130,6 +130,7 @@ def test_a_dry_run_prints_the_scripts_and_writes_nothing(sbatch, capsys):
     assert message == "6 recordings in 3 chunks, 3 of them to do; nothing was written"
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-1\n" in printed and printed.count("#!/bin/bash") == 2
+    assert "# sbatch --dependency=afterok:<id of the array> --kill-on-invalid-dep=yes\n" in printed
     assert not Path("out").exists() and sbatch == []
     assert cut(dry_run=True).message == message
     assert capsys.readouterr().out == ""

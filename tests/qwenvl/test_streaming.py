@@ -203,7 +203,8 @@ def test_an_index_that_is_gone_stops_the_run(tmp_path, processor):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gone.json", "gone.json does not exist; name a training JSON, or the shards of scripts/export_dataset.py"),
+        ("gone.json", "gone.json does not exist; name a training JSON, or exported shards"),
+        ("scaled.json", "scaled.json does not exist; there is .*scaled.index.json, name that"),
         ("shards/gone", r"there are no shards at .*gone \(gone-000000.tar and so on, or a folder of .tar\)"),
         ("empty.json", "empty.json holds no rows; there is nothing to train on"),
         (
@@ -216,6 +217,7 @@ def test_an_index_that_is_gone_stops_the_run(tmp_path, processor):
 def test_what_cannot_be_streamed_is_named(name, message, tmp_path):
     write_rows(tmp_path / "rows.json", make_rows(2))
     write_rows(tmp_path / "empty.json", [])
+    write_rows(tmp_path / "scaled.index.json", make_rows(2))
     write_rows(tmp_path / "weighted.json", make_rows(2, sampling_weight=2.0))
     with pytest.raises(RecordError, match=message):
         stream(tmp_path / name)

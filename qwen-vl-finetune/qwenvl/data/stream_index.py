@@ -97,9 +97,9 @@ def load_shard(path: Path) -> Shard:
     try:
         num_bytes, index = _find_index(path)
     except FileNotFoundError:
-        raise RecordError(
-            f"{path} does not exist; name a training JSON, or the shards of scripts/export_dataset.py"
-        ) from None
+        index = path.with_suffix(f".index{path.suffix}")
+        named = f"there is {index}, name that" if index.exists() else "name a training JSON, or exported shards"
+        raise RecordError(f"{path} does not exist; {named}") from None
     facts = _read_facts(index)
     if facts is None:
         for old in index.parent.glob("*"):
