@@ -22,6 +22,7 @@ VIDEO_COLUMNS = ("video_path", "member", "video_start")
 KIND_COLUMNS = ("height", "width", "source", "platform")
 SHAPE_COLUMNS = ("fps", "num_frames")
 NAME_COLUMNS = ("clip_uuid", "group", "split")
+NEVER_NULL = ("segment_uuid", "clip_uuid", "group", "video_path", "start_second")
 LIGHT_COLUMNS = (
     "segment_uuid", "start_second", "has_labels", *NAME_COLUMNS, *VIDEO_COLUMNS, *KIND_COLUMNS, *SHAPE_COLUMNS,
 )  # fmt: skip
@@ -92,10 +93,10 @@ def scan_index(segments: SegmentTable, duration_s: float) -> IndexScan:
 
 
 def _check_present(segments: SegmentTable, piece: pa.Table, start: int) -> None:
-    """Raise where a row lacks what no segment is without: a name, a video, a time."""
+    """Raise where a row lacks what no segment is without: a name, a recording, a group, a video, a time."""
     import pyarrow.compute as pc
 
-    for name in ("segment_uuid", "video_path", "start_second"):
+    for name in NEVER_NULL:
         is_missing = pc.is_null(piece[name], nan_is_null=True).to_numpy()
         if is_missing.any():
             raise SourceError(

@@ -56,7 +56,8 @@ def read_records(path: Path) -> list[Record]:
     path = Path(path)
     if path.suffix not in JSON_SUFFIXES and (num_shards := len(find_shards(path))):
         raise RecordError(
-            f"{path} names {num_shards:,} shards (.tar), no training JSON; training reads them with --streaming True"
+            f"{path} names {num_shards:,} shards (.tar), no training JSON; training reads them with --streaming True, "
+            "anything else needs the JSON that they were made from"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front

@@ -275,7 +275,8 @@ def _first_sample(dataset: DrivingDataset, max_bad_fraction: float) -> tuple[dic
             return dataset.records[index], sample
         if sample.stops_run:
             raise DrivingError(sample.reason)
-    raise DrivingError(f"none of the first {index + 1} rows can be used; the last: {sample.id}: {sample.reason}")
+    reason = sample.reason.removeprefix(f"{sample.id}: ")
+    raise DrivingError(f"none of the first {index + 1} rows can be used; the last: {sample.id}: {reason}")
 
 
 def _set_budget(plan: TrainPlan, processor: Any, sample: dict[str, Any], factor_px: int) -> None:
