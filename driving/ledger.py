@@ -167,7 +167,7 @@ def remove_halves(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed run left behind."""
+    """Delete the temporary files that a killed run, or a killed worker of this one, left behind."""
     for leftover in folder.rglob(".*.part"):
         leftover.unlink(missing_ok=True)
 
@@ -193,9 +193,12 @@ class Output:
     def finish(self, summary: dict[str, Any], holds: Iterable[str] = ()) -> None:
         """Mark the folder complete: the manifest holds the plan and the summary, and is written last.
 
+        What a worker that was killed meanwhile left half written is removed first; nobody may be writing any more.
+
         Args:
             holds: files and folders that the output consists of; the next run looks whether they are still there.
         """
+        remove_leftovers(self.folder)
         files = {"files": measure_files(self.folder, holds)} if holds else {}
         write_json(self.folder / MANIFEST_NAME, {"plan": self.plan, "summary": summary, **files})
 

@@ -245,7 +245,7 @@ def test_the_loader_measures(loader_numbers, key):
 def test_all_ways_of_the_loader_give_every_token(loader_numbers):
     # 15 frame pairs of 8 x 14 tokens, and words
     assert loader_numbers["tokens"] > 15 * 8 * 14
-    assert set(loader_numbers["samples_per_s"]) == {"plain", "full_hd", "resized", "prepared"}
+    assert set(loader_numbers["samples_per_s"]) == {"plain", "full_hd", "resized", "prepared", "streamed"}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,10 @@ from typing import Any
 from driving.errors import DrivingError
 from driving.executors import RetriedJobs, count_cores
 
+# Read when Ray is imported. One try takes 20 of the 40 s until a wrong address is said ...
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+# ... and below `uv run` Ray would pack the working directory, data and all, for its workers, and wait for ever.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 TASKS_PER_CPU = 2  # submitted ahead: enough to keep every node busy, few enough to stop quickly
 
 
@@ -28,7 +32,6 @@ def run_tasks(
     Raises:
         DrivingError: Ray is not installed, or cannot be reached; or what `function` raised.
     """
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # read on import; 20 of 40 s until a wrong address is said
     try:
         import ray
     except ModuleNotFoundError as error:

@@ -323,3 +323,12 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypat
     message = rf"run cannot be written \({os.strerror(code)}\); choose another"
     with pytest.raises(LedgerError, match=message), claim_output(tmp_path / "run", {}):
         pytest.fail("nothing was claimed")
+
+
+def test_what_a_killed_worker_left_half_written_is_gone_from_a_complete_folder(tmp_path):
+    half = tmp_path / "out" / "videos" / ".a.mp4.x1y2z3.part"
+    with claim_output(tmp_path / "out", PLAN) as output:
+        half.parent.mkdir()
+        half.write_bytes(b"ftyp")
+        output.finish({})
+    assert not half.exists()

@@ -72,7 +72,9 @@ def test_bad_rows_at_the_beginning_are_passed_where_as_many_may_be_bad(tiny_mode
     flags = ("--max_bad_fraction", "0.6", "--num_train_epochs", "1")
     assert run(list_flags(tiny_model, breakable, tmp_path / "run", *flags)) == 0
     assert len(read_ledger(tmp_path / "run/skipped.jsonl")) == 6
-    with pytest.raises(DrivingError, match=r"none of the first 4 rows can be used; the last: clip03_seg_00: (?!clip03_seg_00)"):
+    with pytest.raises(
+        DrivingError, match=r"none of the first 4 rows can be used; the last: clip03_seg_00: (?!clip03_seg_00)"
+    ):
         run(list_flags(tiny_model, breakable, tmp_path / "strict"))
 
 
