@@ -226,30 +226,21 @@ def test_a_finished_chunk_without_a_whole_archive_is_made_again_and_the_others_s
     assert read_tree(Path("out")) == whole
 
 
-def test_a_mended_recording_joins_the_others_of_its_chunk_which_are_not_cut_again(recordings, capsys):
+@pytest.mark.parametrize(("is_damaged", "num_kept"), [(False, 4), (True, 3)])
+def test_a_mended_recording_joins_the_others_of_its_chunk_as_far_as_they_are_whole(
+    recordings, capsys, is_damaged, num_kept
+):
     good = (recordings / "d.mp4").read_bytes()
     cut_scaled("out")
     whole = read_tree(Path("out"))
     shutil.rmtree("out")
     (recordings / "d.mp4").write_bytes(bytes(len(good)))
     stop_before_the_index()
+    if is_damaged:
+        damage_member(Path("out/videos/batch_00001.zip"))  # holds c alone
     (recordings / "d.mp4").write_bytes(good)
     cut_scaled("out")
-    assert "continuing: 4 of 5 recordings are done" in capsys.readouterr().out
-    assert read_tree(Path("out")) == whole
-
-
-def test_a_damaged_member_is_not_taken_over_when_its_chunk_is_opened_again(recordings, capsys):
-    good = (recordings / "d.mp4").read_bytes()
-    cut_scaled("out")
-    whole = read_tree(Path("out"))
-    shutil.rmtree("out")
-    (recordings / "d.mp4").write_bytes(bytes(len(good)))
-    stop_before_the_index()
-    damage_member(Path("out/videos/batch_00001.zip"))  # holds c alone
-    (recordings / "d.mp4").write_bytes(good)
-    cut_scaled("out")
-    assert "continuing: 3 of 5 recordings are done" in capsys.readouterr().out
+    assert f"continuing: {num_kept} of 5 recordings are done" in capsys.readouterr().out
     assert read_tree(Path("out")) == whole
 
 
