@@ -20,7 +20,7 @@ from driving.errors import VideoError
 from driving.recording import VideoAddress
 from video_io.pictures import read_picture
 from video_io.probe import VideoInfo, open_video
-from video_io.rotation import read_frame_rotation
+from video_io.rotation import read_frame_rotation, turn_size
 
 MAX_REORDERED_FRAMES = 16  # H.264 and HEVC keep at most so many pictures back
 SEEK_MIN_FRAMES = 8  # skipping fewer frames than this costs less than a seek and a flushed decoder
@@ -139,7 +139,7 @@ def _decode_run(
 
 def _check_frame(address: VideoAddress, info: VideoInfo, index: int, frame: av.VideoFrame) -> None:
     """Raise where a frame is not what the container's header said of all of them."""
-    shown = (frame.height, frame.width) if info.rotation % 180 == 0 else (frame.width, frame.height)
+    shown = turn_size((frame.height, frame.width), info.rotation)
     if shown != (info.height, info.width):
         raise VideoError(
             f"{address} changes its frame size at frame {index} from {info.height}x{info.width} to "

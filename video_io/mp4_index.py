@@ -19,7 +19,7 @@ from driving.recording import VideoAddress
 from driving.sampling import median_rate_hz
 from video_io.address import open_address
 from video_io.probe import VideoInfo, probe_video
-from video_io.rotation import plan_rotation
+from video_io.rotation import plan_rotation, turn_size
 
 MAX_MOOV_BYTES = 1 << 26
 _TABLES = (b"trak", b"mdia", b"minf", b"stbl", b"edts")  # boxes that hold boxes
@@ -114,10 +114,10 @@ def _parse_moov(moov: memoryview, address: VideoAddress) -> VideoInfo | None:
     a, b, _, c, d = struct.unpack_from(">5i", boxes[b"tkhd"], 52 if is_long else 40)
     rotation = plan_rotation(address, a, b, c, d)
     times_us = (2 * pts * US_PER_S + timescale) // (2 * timescale)
-    is_upright = rotation % 180 == 0
+    height, width = turn_size((height, width), rotation)
     return VideoInfo(
-        height=height if is_upright else width,
-        width=width if is_upright else height,
+        height=height,
+        width=width,
         pts=pts,
         frame_times_us=times_us,
         is_key_frame=is_key,

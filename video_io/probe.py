@@ -22,7 +22,7 @@ from driving.sampling import median_rate_hz
 from video_io.address import open_address
 from video_io.mp4_boxes import read_rotation
 from video_io.pictures import check_picture, probe_picture
-from video_io.rotation import read_frame_rotation
+from video_io.rotation import read_frame_rotation, turn_size
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def probe_video(address: VideoAddress) -> VideoInfo:
         _check_increasing(pts, time_base, address)
         times_us = _to_us(pts, time_base, address)
     rotation = _find_rotation(address) if track_id is None else read_rotation(address, track_id)
-    is_upright = rotation % 180 == 0
+    height, width = turn_size((stored_height, stored_width), rotation)
     return VideoInfo(
-        height=stored_height if is_upright else stored_width,
-        width=stored_width if is_upright else stored_height,
+        height=height,
+        width=width,
         pts=pts,
         frame_times_us=times_us,
         is_key_frame=is_key,

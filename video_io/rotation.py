@@ -6,6 +6,7 @@ import math
 import struct
 
 import av
+from av.sidedata.sidedata import SideDataContainer
 
 from driving.errors import VideoError
 from driving.recording import VideoAddress
@@ -27,9 +28,15 @@ def plan_rotation(address: VideoAddress, a: int, b: int, c: int, d: int) -> int:
     return round(degrees) % 360
 
 
+def turn_size(size: tuple[int, int], rotation: int) -> tuple[int, int]:
+    """(height, width) after the picture was turned by `rotation` degrees; the same the other way round."""
+    return size if rotation % 180 == 0 else size[::-1]
+
+
 def read_frame_rotation(address: VideoAddress, frame: av.VideoFrame) -> int:
     """What `plan_rotation` says of the matrix that came with a decoded frame; 0 where none did."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # frame.side_data would tie frame and container to each other: pictures then stay until Python looks for rings.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return 0
     a, b, _, c, d, *_ = _MATRIX.unpack(bytes(matrix)[: _MATRIX.size])

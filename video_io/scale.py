@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from video_io.rotation import turn_size
+
 SCALER = "area"  # cheapest and sharpest when a frame shrinks 4-fold; stored with every checkpoint
 SCALERS = {"area": Interpolation.AREA, "bilinear": Interpolation.BILINEAR, "bicubic": Interpolation.BICUBIC}
 
@@ -28,7 +30,7 @@ class FrameScaler:
     ) -> None:
         self._size = size
         self._pixel_format = pixel_format
-        self._num_turns = rotation // 90
+        self._rotation = rotation
         # Without FULL_CHR_H_INT a scaled RGB picture comes out 1.7 levels of 255 too dark on average.
         self._interpolation = SCALERS[scaler] | (Interpolation.FULL_CHR_H_INT if pixel_format == "rgb24" else 0)
         # One object for all frames: making FFmpeg's scaler anew for each frame costs more than scaling a small one.
@@ -46,13 +48,13 @@ class FrameScaler:
             dst_color_range=ColorRange.JPEG if is_rgb else ColorRange.MPEG,
             threads=1,
         )
-        return turn_frame(scaled, self._num_turns) if self._num_turns else scaled
+        return turn_frame(scaled, self._rotation // 90) if self._rotation else scaled
 
     def _stored_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """(height, width) before turning."""
         if self._size is None:
             return frame.height, frame.width
-        return self._size if self._num_turns % 2 == 0 else (self._size[1], self._size[0])
+        return turn_size(self._size, self._rotation)
 
 
 def turn_frame(frame: av.VideoFrame, num_turns: int) -> av.VideoFrame:

@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import av
@@ -14,6 +15,19 @@ OPEN_GROUPS = {"bf": "3", "b_adapt": "0", "x264-params": "open-gop=1:keyint=12:m
 
 def test_exactly_the_frames_asked_for_in_the_order_asked_for(draw_video, read_numbers):
     assert read_numbers(decode_frames(draw_video(), [7, 0, 39, 7])) == [7, 0, 39, 7]
+
+
+def test_a_decoded_picture_is_let_go_at_once(draw_video):
+    address = draw_video(60)
+    info = probe_video(address)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in iter_frames(address, range(60), info=info):
+            pass
+        assert gc.collect() < 60  # not one ring of references a picture, which would stay until Python looks for them
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("first", [0, 9, 10, 11, 29, 30, 35])
