@@ -22,9 +22,8 @@ DOCUMENT = ROOT / "docs" / "scale.md"
 MARKS = ("<!-- made by benchmarks.estimate -->", "<!-- end -->")
 
 # Of the dataset, as its own tables and page tell: not measured here.
-NUM_CLIPS, NUM_CHUNKS = 306_152, 3_146
+NUM_CLIPS = 306_152
 CLIP_S, SEGMENTS_PER_CLIP = 20.0, 19
-CAMERA_TB = 6.0  # one camera and the ego motion, all chunks
 CORES = (2, 16, 64, 512)
 NUM_SEGMENTS = NUM_CLIPS * SEGMENTS_PER_CLIP
 BUSY_LOAD = 2.0  # above it two workers cannot be told from one

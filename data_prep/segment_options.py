@@ -18,6 +18,8 @@ DECODERS = ("pyav", "torchcodec", "decord", "nvdec")  # as in video_io.decoders,
 SLURM = "slurm"
 EXECUTORS = ("local", "ray", SLURM)
 INDEX_SHARE = "index"  # what the job after the tasks of an array is given
+# Who does the work, and how often: it is not seen in what comes out.
+NOT_OF_THE_OUTPUT = ("executor", "workers", "array_size", "share", "dry_run", "overwrite_output")
 SCALED = "scaled"
 CUTS = ("resized", SCALED, "copy", "index")
 SOURCE_NAMES = (AUTO, "physical_ai", "kitti", "comma2k19", "bdd100k", "folder")

@@ -51,7 +51,6 @@ class CutCounts:
 
     recording_id: str
     num_segments: int
-    num_skips: int
 
 
 class _Stage:
@@ -83,7 +82,7 @@ def cut_recording(job: CutJob) -> CutCounts:
     num_labelled = sum(segment.labels is not None for segment in segments)
     num_told = sum(segment.facts is not None and is_told(segment.facts.observed) for segment in segments)
     write_part(job.output_dir, Part(job.ref.recording_id, skips, job.fingerprint, num_labelled, num_told), rows)
-    return CutCounts(job.ref.recording_id, len(segments), len(skips))
+    return CutCounts(job.ref.recording_id, len(segments))
 
 
 def give_up_recording(job: CutJob) -> CutCounts:
@@ -91,7 +90,7 @@ def give_up_recording(job: CutJob) -> CutCounts:
     remove_videos(job, None)
     skip = Skip(job.ref.recording_id, "cut", f"it killed its worker {MAX_KILLS} times (out of memory?)")
     write_part(job.output_dir, Part(job.ref.recording_id, [skip], job.fingerprint))
-    return CutCounts(job.ref.recording_id, 0, 1)
+    return CutCounts(job.ref.recording_id, 0)
 
 
 def _open_recording(job: CutJob, stage: _Stage) -> tuple[Recording, VideoInfo]:

@@ -25,7 +25,7 @@ from data_prep.segment_facts import FACTS
 from data_prep.segment_index import INDEX_FOLDER, ChunkCounts, count_chunks, remove_parts, write_index
 from data_prep.segment_inputs import fingerprint_inputs, hash_inputs, resolve_fps
 from data_prep.segment_jobs import cut_chunks, plan_jobs, plan_output
-from data_prep.segment_options import DEFAULT_SPLIT, INDEX_SHARE, SLURM, SegmentOptions
+from data_prep.segment_options import DEFAULT_SPLIT, INDEX_SHARE, NOT_OF_THE_OUTPUT, SLURM, SegmentOptions
 from data_prep.segment_places import VIDEO_FOLDER
 from data_prep.segment_plan import EDGE, EXCLUDED, is_of_segment
 from data_prep.sources import find_source
@@ -47,8 +47,6 @@ from driving.lineage import write_commands
 from driving.options import format_command
 from driving.recording import RecordingRef
 from video_io import check_decoder
-
-NOT_OF_THE_OUTPUT = ("executor", "workers", "array_size", "share", "dry_run", "overwrite_output")
 
 
 @dataclass(frozen=True)

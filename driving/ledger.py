@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from driving.completeness import find_damage, measure_files
-from driving.errors import LedgerError
+from driving.errors import DrivingError, LedgerError
 from driving.output_lock import LOCK_NAME, explain_unwritable, lock_alone, lock_shared
 
 LEDGER_NAME = "skipped.jsonl"
@@ -145,6 +145,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file atomically, ending in a newline."""
     write_text(path, dump_json(value, indent) + "\n")
+
+
+def read_json(path: Path, advice: str, error_type: type[DrivingError] = DrivingError) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        advice: what to do where it is damaged; the end of the message.
+
+    Raises:
+        error_type: It is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise error_type(f"{path} is not JSON ({error}); {advice}") from error
 
 
 @contextlib.contextmanager
@@ -358,10 +373,7 @@ def _read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LedgerError(f"{path} is not JSON ({error}); {_REMAKE}") from error
+    value = read_json(path, _REMAKE, LedgerError)
     if not isinstance(value, dict):
         raise LedgerError(f"{path} is damaged: it holds {_short(value)}, not an object; {_REMAKE}")
     return value

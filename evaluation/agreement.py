@@ -7,13 +7,13 @@ dataset.json, checkpoint ──choose_answer_format──▶ the format that was
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.answer_format import AnswerFormat
 from driving.ego_history import explain_other_track
 from driving.errors import DrivingError
+from driving.ledger import read_json
 from evaluation.checkpoint import GROUPS_NAME, Checkpoint
 from evaluation.scoring.truth import Truth
 
@@ -101,10 +101,7 @@ def read_dataset_facts(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"{path} is not JSON ({error}); run convert_to_training_format.py again") from error
+    facts = read_json(path, "run convert_to_training_format.py again")
     if not isinstance(facts, dict):
         raise DrivingError(f"{path} holds no JSON object; run convert_to_training_format.py again")
     return facts

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
+from driving.ledger import read_json
 
 GROUPS_NAME = "training_groups.json"
 PREPROCESSING_NAME = "preprocessing.json"
@@ -125,12 +126,7 @@ def fingerprint_folder(folder: Path) -> str:
 
 
 def _read_json(path: Path) -> Any:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"{path} is not JSON ({error}); take the file from the training run again") from error
+    return read_json(path, _TAKE_AGAIN) if path.exists() else None
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.chunks import FinishJob
-from data_prep.segment_options import INDEX_SHARE, SegmentOptions
+from data_prep.segment_options import INDEX_SHARE, NOT_OF_THE_OUTPUT, SegmentOptions
 from driving.errors import DrivingError, LedgerError
 from driving.ledger import write_json, write_text
 from driving.options import format_flags
@@ -28,7 +28,6 @@ from driving.recording import RecordingRef
 
 WORK_FOLDER = Path("metadata") / "work"
 DOOR = Path(__file__).resolve().parents[2] / "prepare_video_segments.py"
-LEFT_OUT = ("executor", "workers", "array_size", "share", "dry_run", "overwrite_output")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def format_scripts(options: SegmentOptions, num_chunks: int) -> tuple[str, str]:
     """The array's script and that of the job after it. Account, partition, time: sbatch's own SBATCH_ variables."""
     num_tasks = min(num_chunks, options.array_size)
     workers = options.workers or 1
-    words = [sys.executable, str(DOOR), *format_flags(options, LEFT_OUT), "--workers", str(workers)]
+    words = [sys.executable, str(DOOR), *format_flags(options, NOT_OF_THE_OUTPUT), "--workers", str(workers)]
     logs = (Path.cwd() / options.output_dir / WORK_FOLDER).as_posix()
     head = f"#SBATCH --cpus-per-task={workers}\n#SBATCH --requeue\n#SBATCH --open-mode=append\n"
     body = f"\ncd {shlex.quote(str(Path.cwd()))}\nexec {shlex.join(words)} --share"

@@ -6,14 +6,13 @@ adapter folder, base model ──load_merged──▶ weights ──save──�
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import Output, claim_output, list_entries, write_json
+from driving.ledger import Output, claim_output, list_entries, read_json, write_json
 from driving.option_values import parse_device
 from driving.options import option, parse_options
 from evaluation.checkpoint import PREPROCESSING_NAME
@@ -87,10 +86,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         what = "is a whole model: there is nothing to merge" if (folder / "config.json").exists() else "is no adapter"
         raise DrivingError(f"{folder} {what}; name the folder that holds adapter_config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"{path} is not JSON ({error}); take the checkpoint's own file") from error
+    config = read_json(path, "take the checkpoint's own file")
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise DrivingError(f"{path} is of the kind {kind!r}; only LORA adapters can be merged")

@@ -21,10 +21,10 @@ def draw_recording(path, first_grey=10, seconds=SECONDS, fps=FPS, **encoding):
     write_video(path, frames, fps, **{"crf": 1, **encoding})
 
 
-def draw_recordings(folder):
-    """Three videos a.mp4, b.mp4, c.mp4 in `folder`/rec."""
+def draw_recordings(folder, names="abc"):
+    """Videos a.mp4, b.mp4, c.mp4 in `folder`/rec, each twenty levels brighter than the one before."""
     (folder / "rec").mkdir()
-    for place, name in enumerate("abc"):
+    for place, name in enumerate(names):
         draw_recording(folder / "rec" / f"{name}.mp4", first_grey=10 + 20 * place)
     return folder / "rec"
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cutting import cut, draw_recording, draw_recordings, read_rows
+from cutting import cut, draw_recordings, read_rows
 from killing import read_tree
 
 from data_prep import chunks
@@ -17,9 +17,7 @@ def recordings(tmp_path, monkeypatch):
     """Four videos in rec/, two to a chunk; the test runs beside them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(chunks, "RECORDINGS_PER_CHUNK", 2)
-    draw_recordings(tmp_path)
-    draw_recording(tmp_path / "rec/d.mp4", first_grey=70)
-    return tmp_path / "rec"
+    return draw_recordings(tmp_path, "abcd")
 
 
 def stop(where):

@@ -34,10 +34,7 @@ def recordings(tmp_path, monkeypatch):
     """Five videos in rec/, two to a chunk; the test runs beside them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(chunks, "RECORDINGS_PER_CHUNK", 2)
-    draw_recordings(tmp_path)
-    for place, name in enumerate("de"):
-        draw_recording(tmp_path / "rec" / f"{name}.mp4", first_grey=70 + 20 * place)
-    return tmp_path / "rec"
+    return draw_recordings(tmp_path, "abcde")
 
 
 def cut_scaled(output="out", **options):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from driving.errors import DrivingError
-from driving.ledger import LEDGER_NAME, MANIFEST_NAME, PLAN_NAME, write_atomically
+from driving.ledger import LEDGER_NAME, MANIFEST_NAME, PLAN_NAME, read_json, write_atomically
 from qwenvl.train.checkpoints import GROUPS_NAME, MARKER_NAME
 from qwenvl.train.plan_report import PLAN_FACTS_NAME
 
@@ -55,10 +54,7 @@ def read_groups(folder: str | Path) -> list[str]:
     path = Path(folder) / GROUPS_NAME
     if not path.exists():
         return []
-    try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DrivingError(f"{path} is not JSON ({error}); take the file from the training run again") from error
+    groups = read_json(path, "take the file from the training run again")
     if not isinstance(groups, list):
         raise DrivingError(f"{path} holds no list of recordings; take the file from the training run again")
     return [str(group) for group in groups]
