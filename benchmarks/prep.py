@@ -3,7 +3,7 @@
     drawn 1080p clips, about 8 Mbit/s ──▶ decode | resized | scaled | copy | index | the seed's way
                                          (in turn, CPU seconds of one thread each, medians)
 
-`uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes about five minutes on two cores, and prints
+`uv run python -m benchmarks.prep [--json FILE]` makes its own input, takes about seven minutes on two cores, and prints
 one JSON object as its last line:
 
     resized_over_decode          segments at 256x448, all work of a recording / decoding its frames once
@@ -13,7 +13,7 @@ one JSON object as its last line:
     seed_way_over_resized_gop30  the same where every second of the recording starts with a key frame
     copy_over_decode             full resolution by copying packets, key frames on the segments' starts / decode
     index_over_decode            rows and labels only, no files / decode
-    two_workers_speedup          the whole stage with one worker / with two, wall time of the same recordings
+    two_workers_speedup          the whole stage with one worker / with two, wall time of the same recordings, in turn
     index_segments_per_s         the whole stage with --cut index, segments a second of one processor
     scaled_over_decode           one small video a recording (--cut scaled), all work / decode
     scaled_bytes_per_second, scaled_psnr_db
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--height", type=int, default=1080)
     parser.add_argument("--width", type=int, default=1920)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; medians are printed")
-    parser.add_argument("--recordings", type=int, default=16, help="recordings that one worker and two cut")
+    parser.add_argument("--recordings", type=int, default=24, help="recordings that one worker and two cut")
     parser.add_argument("--drives", type=int, default=400, help="recordings of which only rows are made")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:

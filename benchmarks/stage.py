@@ -1,6 +1,6 @@
 """The whole stage of segments, as `benchmarks.prep` measures it: with one worker and two, and without pixels.
 
-drawn 1080p recordings ──run, 1 worker | 2 workers──▶ two_workers_speedup     wall time, in turn, medians
+drawn 1080p recordings ──run, 1 worker | 2 workers──▶ two_workers_speedup     wall time, in turn, median ratio
 drawn ego motion       ──run, --cut index───────────▶ index_segments_per_s    of one processor
 """
 
@@ -30,14 +30,15 @@ def measure_workers(video: Path, folder: Path, num_recordings: int, repeats: int
     recordings.mkdir(parents=True)
     for number in range(num_recordings):
         os.link(video, recordings / f"{number:03d}.mp4")
-    wall_s: dict[int, list[float]] = {1: [], 2: []}
+    speedups = []
     for _ in range(repeats):
-        for workers, spent in wall_s.items():
-            options = SegmentOptions(recordings, folder / "cut", source="folder", workers=workers)
-            spent.append(_measure(options, time.perf_counter)[0])
-    one_s, two_s = (statistics.median(spent) for spent in wall_s.values())
-    print(f"{num_recordings} recordings: {one_s:.1f} s with one worker, {two_s:.1f} s with two")
-    return {"two_workers_speedup": round(one_s / two_s, 3)}
+        one_s, two_s = (
+            _measure(SegmentOptions(recordings, folder / "cut", source="folder", workers=workers), time.perf_counter)[0]
+            for workers in (1, 2)
+        )
+        print(f"{num_recordings} recordings: {one_s:.1f} s with one worker, {two_s:.1f} s with two")
+        speedups.append(one_s / two_s)
+    return {"two_workers_speedup": round(statistics.median(speedups), 3)}
 
 
 def measure_index(folder: Path, num_recordings: int, repeats: int) -> dict[str, float]:

@@ -7,6 +7,8 @@ videos/<chunk>.zip               with --cut scaled, the videos of its recordings
 metadata/chunks/<chunk>.json     ChunkFacts, written last: its presence says that the chunk is done
                                                         │ reopen_chunk, where some of it may not be built on
 metadata/recordings/<id>.arrow ◀──────────────────────┘
+
+Where a worker makes the rows of a whole chunk (`FinishJob.cuts`), nothing lies in between.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ import numpy as np
 
 from data_prep.chunk_videos import pack_videos, point_into_archive, remove_waiting
 from data_prep.motion_table import MotionTable
-from data_prep.segment_rows import Part, part_path, read_part, read_part_facts, row_schema, write_part
+from data_prep.segment_rows import Part, open_row_writer, part_path, read_part, read_part_facts, row_schema, write_part
 from driving.errors import LedgerError
 from driving.ledger import Skip, dump_json, write_atomically, write_json
 from driving.recording import RecordingRef
@@ -31,6 +33,8 @@ from driving.recording import RecordingRef
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from data_prep.segment_work import CutJob
 
 CHUNK_FOLDER = Path("metadata") / "chunks"
 ROWS_PER_GROUP = 2_000  # the rows of a chunk are one row group, or whole recordings of it
@@ -58,6 +62,7 @@ class FinishJob:
         recordings: (id, fingerprint) of each, in the listing's order.
         code, config: hashes of what made it.
         has_archive: its recordings have videos to be packed, see `data_prep.chunk_videos`.
+        cuts: of its recordings, those that the same job cuts, without a part file.
     """
 
     name: str
@@ -66,6 +71,7 @@ class FinishJob:
     code: str
     config: str
     has_archive: bool = False
+    cuts: tuple[CutJob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,10 @@ class ChunkFacts:
     motion: dict[str, Any]
     recordings: list[RecordingFacts]
 
+    def list_with_rows(self) -> set[str]:
+        """Ids of the recordings that gave any."""
+        return {one.id for one in self.recordings if one.num_rows}
+
 
 def plan_chunks(refs: Sequence[RecordingRef]) -> list[Chunk]:
     """Put every recording into its chunk, sorted by name: the dataset's own chunk, else the next 100 of the listing."""
@@ -121,10 +131,13 @@ def facts_path(output_dir: Path, name: str) -> Path:
     return output_dir / CHUNK_FOLDER / f"{name}.json"
 
 
-def finish_chunk(job: FinishJob) -> str:
+def finish_chunk(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]] | None = None) -> str:
     """Make one file of the parts of a chunk, and remove them.
 
     Killed anywhere, or done again while another worker (one whose driver was killed) does it, it comes to the same.
+
+    Args:
+        made: by id, the parts of recordings that have no file.
 
     Returns:
         The chunk's name.
@@ -133,7 +146,7 @@ def finish_chunk(job: FinishJob) -> str:
         LedgerError: The disk is full.
     """
     try:
-        facts = _write_rows(job)
+        facts = _write_rows(job, made or {})
     except FileNotFoundError:
         if not facts_path(job.output_dir, job.name).exists():
             raise
@@ -146,21 +159,17 @@ def finish_chunk(job: FinishJob) -> str:
     return job.name
 
 
-def _write_rows(job: FinishJob) -> ChunkFacts:
-    import pyarrow.parquet as pq
+def _write_rows(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]]) -> ChunkFacts:
 
     motion, groups = MotionTable(), []
     recordings: list[RecordingFacts] = []
     if job.has_archive:
         with_rows = [one for one, _ in job.recordings if read_part_facts(part_path(job.output_dir, one)).num_rows]
         pack_videos(job.output_dir, job.name, with_rows)
-    with (
-        write_atomically(rows_path(job.output_dir, job.name)) as file,
-        pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
-    ):
+    with write_atomically(rows_path(job.output_dir, job.name)) as file, open_row_writer(file) as writer:
         waiting: list[pa.Table] = []
         for recording_id, fingerprint in job.recordings:
-            part, table = read_part(part_path(job.output_dir, recording_id))
+            part, table = made.get(recording_id) or read_part(part_path(job.output_dir, recording_id))
             if table.num_rows:
                 waiting.append(point_into_archive(table, job.output_dir, job.name) if job.has_archive else table)
                 group = table["group"][0].as_py()

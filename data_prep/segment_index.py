@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.chunk_videos import WAITING_FOLDER
 from data_prep.chunks import CHUNK_FOLDER, ROWS_PER_GROUP, ChunkReader, describe_chunk, facts_path, read_chunk_facts
 from data_prep.motion_table import TABLE_NAME, MotionTable
-from data_prep.segment_rows import PART_FOLDER, row_schema, seed_keys
+from data_prep.segment_rows import PART_FOLDER, open_row_writer, seed_keys
 from driving.ledger import Skip, dump_json, write_atomically, write_text
 
 if TYPE_CHECKING:
@@ -138,12 +138,8 @@ def _write_json(path: Path, output_dir: Path, order: Sequence[tuple[str, str]]) 
 
 def _write_parquet(path: Path, output_dir: Path, order: Sequence[tuple[str, str]]) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with (
-        write_atomically(path) as file,
-        pq.ParquetWriter(file, row_schema(), compression="zstd") as writer,
-    ):
+    with write_atomically(path) as file, open_row_writer(file) as writer:
         waiting: list[pa.Table] = []
         for table in _iter_tables(output_dir, order):
             waiting.append(table)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from data_prep.chunk_run import ChunkWork, give_up, work_on
-from data_prep.chunks import Chunk, FinishJob, hash_config
+from data_prep.chunks import RECORDINGS_PER_CHUNK, Chunk, FinishJob, hash_config
 from data_prep.executors import run_on
 from data_prep.provenance import hash_code
 from data_prep.scaled_video import describe_encoding
 from data_prep.segment_options import DECODERS, SCALED, SegmentOptions
 from data_prep.segment_pixels import COPY, RESIZED
 from data_prep.segment_plan import SegmentRules
-from data_prep.segment_work import CutCounts, CutJob
+from data_prep.segment_work import CutJob
 from driving.executors import count_cores
 from driving.recording import RecordingRef
 from video_io import SCALER
 
+CHUNKS_PER_WORKER = 4
 FORMAT_VERSION = 5  # part of the plan: raise it when the same input gives other bytes
 
 
@@ -99,7 +102,10 @@ def cut_chunks(
     def announce() -> Iterable[tuple[FinishJob, Sequence[str]]]:
         for chunk, uncut in chunks:
             fingerprints.update(chunk.recordings)
-            yield chunk, uncut
+            if uncut and _is_one_job(options, refs[uncut[0]], num_waiting):
+                yield replace(chunk, cuts=tuple(map(build_job, uncut))), []
+            else:
+                yield chunk, uncut
 
     def build_job(recording_id: str) -> CutJob:
         return _build_job(options, fps, refs[recording_id], fingerprints.pop(recording_id), num_threads)
@@ -110,11 +116,20 @@ def cut_chunks(
     num_segments = 0
     with tqdm(total=num_all, initial=num_all - num_waiting, unit="recording", desc="segments") as bar:
         for result in results:
-            work.note(result)
-            if isinstance(result, CutCounts):
-                num_segments += result.num_segments
+            for counts in work.note(result):
+                num_segments += counts.num_segments
                 bar.set_postfix_str(f"{num_segments:,} segments", refresh=False)
                 bar.update()
+
+
+def _is_one_job(options: SegmentOptions, ref: RecordingRef, num_waiting: int) -> bool:
+    """Whether one worker makes all rows of a chunk, where each recording takes milliseconds and a file would double it.
+
+    So few chunks that some workers would wait for others are cut recording by recording.
+    """
+    workers = options.workers or (count_cores() if options.executor == "local" else sys.maxsize)
+    is_quick = options.cut == "index" and ref.source == "physical_ai"
+    return is_quick and (workers == 1 or num_waiting >= CHUNKS_PER_WORKER * RECORDINGS_PER_CHUNK * workers)
 
 
 def _build_job(options: SegmentOptions, fps: float, ref: RecordingRef, fingerprint: str, num_threads: int) -> CutJob:

@@ -106,8 +106,7 @@ def _check_readable(recording: Recording, info: VideoInfo, segment: Segment) -> 
 
 def _cut(job: CutJob, recording: Recording, info: VideoInfo, segments: Sequence[Segment]) -> list[SegmentPlace]:
     if job.cut == "index":
-        times_us = find_container_times(recording, info)
-        return [_point_into(recording, info, segment, times_us, job.rules) for segment in segments]
+        return _point_into(recording, info, segments, job.rules)
     if job.cut == SCALED:
         return _cut_scaled(job, recording, info, segments)
     files = [SegmentFile(segment_path(job, segment), segment.frame_indices) for segment in segments]
@@ -156,15 +155,19 @@ def find_container_times(recording: Recording, info: VideoInfo) -> np.ndarray:
 
 
 def _point_into(
-    recording: Recording, info: VideoInfo, segment: Segment, times_us: np.ndarray, rules: SegmentRules
-) -> SegmentPlace:
-    start_s = float(times_us[segment.frame_indices[0]] / US_PER_S)
-    return SegmentPlace(
-        path=Path(recording.video.path).as_posix(),
-        height=info.height,
-        width=info.width,
-        member=recording.video.member or None,
-        start_s=start_s,
-        stop_s=start_s + rules.duration_s,
-        frame_indices=segment.frame_indices.tolist(),
-    )
+    recording: Recording, info: VideoInfo, segments: Sequence[Segment], rules: SegmentRules
+) -> list[SegmentPlace]:
+    path, times_us = Path(recording.video.path).as_posix(), find_container_times(recording, info)
+    starts_s = [float(times_us[segment.frame_indices[0]] / US_PER_S) for segment in segments]
+    return [
+        SegmentPlace(
+            path=path,
+            height=info.height,
+            width=info.width,
+            member=recording.video.member or None,
+            start_s=start_s,
+            stop_s=start_s + rules.duration_s,
+            frame_indices=segment.frame_indices.tolist(),
+        )
+        for segment, start_s in zip(segments, starts_s, strict=True)
+    ]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,10 +26,12 @@ from driving.recording import Recording
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # the last bytes of an Arrow stream
 PART_FOLDER = Path("metadata") / "recordings"
-LABEL_COLUMNS = ("targets", "observed", "future_pose", "future_times_s")
+TRACK_COLUMNS = ("targets", "observed", "future_pose")
+LABEL_COLUMNS = (*TRACK_COLUMNS, "future_times_s")
 MOTION_COLUMNS = ("mean_speed_mps", "turn_deg", "mean_acceleration_mps2")
 
 
@@ -116,6 +118,20 @@ def row_schema() -> pa.Schema:
             **dict.fromkeys(MOTION_COLUMNS, pa.float64()),  # of the target window, as in driving.motion_bins
         }
     )
+
+
+def open_row_writer(file: IO[bytes]) -> pq.ParquetWriter:
+    """A parquet file of the index. Tracks hardly repeat: to look them up in a dictionary takes a third of the time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    leaves = []
+    for column in row_schema():
+        path, kind = column.name, column.type
+        while pa.types.is_list(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        leaves += [] if column.name in TRACK_COLUMNS else [path]
+    return pq.ParquetWriter(file, row_schema(), compression="zstd", use_dictionary=leaves)
 
 
 def build_rows(
@@ -225,8 +241,11 @@ def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> N
     }
     schema = row_schema().with_metadata(facts)
     # Not parquet: it lives until its chunk is done, and packing 19 rows takes ten times as long as writing them.
-    with write_atomically(part_path(output_dir, part.recording_id)) as file, pa.ipc.new_stream(file, schema) as stream:
-        stream.write_table(table.replace_schema_metadata(facts).combine_chunks())
+    with (
+        write_atomically(part_path(output_dir, part.recording_id), is_durable=False) as file,  # see `find_part`
+        pa.ipc.new_stream(file, schema) as stream,
+    ):
+        stream.write_table(table.replace_schema_metadata(facts))
 
 
 def read_part(path: Path) -> tuple[Part, pa.Table]:
@@ -234,7 +253,7 @@ def read_part(path: Path) -> tuple[Part, pa.Table]:
     import pyarrow as pa
 
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        return _read_facts(path, stream.schema), stream.read_all().cast(row_schema())
+        return _read_facts(path, stream.schema), stream.read_all().replace_schema_metadata()
 
 
 def read_part_table(path: Path) -> pa.Table:

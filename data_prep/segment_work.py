@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.segment_facts import is_told
 from data_prep.segment_places import cut_readable, find_frame_times, remove_videos
 from data_prep.segment_plan import Segment, SegmentRules, plan_recording
-from data_prep.segment_rows import Part, build_rows, write_part
+from data_prep.segment_rows import Part, build_rows, row_schema, write_part
 from data_prep.sources import SOURCES
 from driving.errors import DrivingError, LedgerError
 from driving.executors import MAX_KILLS
@@ -22,6 +23,9 @@ from driving.recording import Recording, RecordingRef
 from video_io import VideoInfo, check_crc, probe_video
 from video_io.decoders import PYAV
 from video_io.mp4_index import peek_video
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,17 @@ def cut_recording(job: CutJob) -> CutCounts:
     Raises:
         LedgerError: The disk is full. What is wrong with the recording itself goes to its part file.
     """
+    part, rows = make_part(job)
+    write_part(job.output_dir, part, rows)
+    return CutCounts(part.recording_id, rows.num_rows)
+
+
+def make_part(job: CutJob) -> tuple[Part, pa.Table]:
+    """Cut one recording: what its part file holds, and its rows.
+
+    Raises:
+        LedgerError: The disk is full.
+    """
     stage = _Stage()
     segments: list[Segment] = []
     try:
@@ -78,11 +93,11 @@ def cut_recording(job: CutJob) -> CutCounts:
         raise
     except DrivingError as error:
         remove_videos(job, segments)
-        segments, rows, skips = [], None, [Skip(job.ref.recording_id, stage.name, str(error))]
+        segments, rows = [], row_schema().empty_table()
+        skips = [Skip(job.ref.recording_id, stage.name, str(error))]
     num_labelled = sum(segment.labels is not None for segment in segments)
     num_told = sum(segment.facts is not None and is_told(segment.facts.observed) for segment in segments)
-    write_part(job.output_dir, Part(job.ref.recording_id, skips, job.fingerprint, num_labelled, num_told), rows)
-    return CutCounts(job.ref.recording_id, len(segments))
+    return Part(job.ref.recording_id, skips, job.fingerprint, num_labelled, num_told), rows
 
 
 def give_up_recording(job: CutJob) -> CutCounts:

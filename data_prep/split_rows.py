@@ -9,32 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 ReadNames = Callable[[np.ndarray], Iterator[str]]  # of rows given by increasing numbers
-
-
-class SplitRow(NamedTuple):
-    """One segment.
-
-    Attributes:
-        segment: its id.
-        recording: its recording's id; `start_s` and `stop_s` are on that recording's clock.
-        group: what must stay on one side.
-        official: "train", "val", "test", or "" where the dataset does not say.
-        start_s, stop_s: from the start of its input to the end of its target, half-open.
-        video: identity of its pixels (path, member, start).
-    """
-
-    segment: str
-    recording: str
-    group: str
-    official: str
-    start_s: float
-    stop_s: float
-    video: str
 
 
 @dataclass(frozen=True)
@@ -66,12 +44,15 @@ class Labeller:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """Many segments, see SplitRow.
+    """Many segments.
 
     Attributes:
-        start_s, stop_s: (N,) float64.
+        recording: its id; `start_s` and `stop_s` are on that recording's clock.
+        group: what must stay on one side.
+        official: "train", "val", "test", or "" where the dataset does not say.
+        start_s, stop_s: (N,) float64, from the start of the input to the end of the target, half-open.
         segment_hashes, video_hashes: (N,) int64 hashes of the names, equal for equal names within one process.
-        read_segments, read_videos: the names themselves.
+        read_segments, read_videos: the names themselves; a video's is path, member and start.
     """
 
     recording: Labels
@@ -102,25 +83,4 @@ class SplitRows:
             **arrays,
             read_segments=lambda rows: self.read_segments(places[rows]),
             read_videos=lambda rows: self.read_videos(places[rows]),
-        )
-
-    @classmethod
-    def pack(cls, rows: Sequence[SplitRow]) -> SplitRows:
-        """Rows that are few enough to be held one by one."""
-
-        def label(names: Iterable[str]) -> Labels:
-            labeller = Labeller()
-            codes = np.array(labeller.number(names), dtype=np.int32)
-            return Labels(codes, list(labeller.places))
-
-        return cls(
-            label(row.recording for row in rows),
-            label(row.group for row in rows),
-            label(row.official for row in rows),
-            np.array([row.start_s for row in rows], dtype=np.float64),
-            np.array([row.stop_s for row in rows], dtype=np.float64),
-            np.array([hash(row.segment) for row in rows], dtype=np.int64),
-            np.array([hash(row.video) for row in rows], dtype=np.int64),
-            lambda places: (rows[place].segment for place in places),
-            lambda places: (rows[place].video for place in places),
         )

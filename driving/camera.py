@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ def _to_parts(pair_px: tuple[float, float], height: int, width: int) -> tuple[fl
 
 def format_camera(camera: CameraModel) -> str:
     """One line of JSON that `parse_camera` reads back to an equal camera."""
-    values = asdict(camera)
+    values = dict(vars(camera))
     if not camera.radius:
         del values["radius"]
     return json.dumps(values, allow_nan=False)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import killed_jobs
 import pytest
 from cutting import FPS, HEIGHT, WIDTH, cut, draw_recording, draw_recordings
+from killed_jobs import die_once, die_over_three, fail_on_three, square
 from killing import read_tree
 
 from data_prep.executors.ray_tasks import run_tasks
@@ -41,35 +42,13 @@ def cluster():
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+    for module in (sys.modules[__name__], killed_jobs):  # workers cannot import a test
+        ray.cloudpickle.register_pickle_by_value(module)
     cluster = Cluster(initialize_head=True, connect=False, head_node_args={"num_cpus": 1, "include_dashboard": False})
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-
-
-def square(number):
-    return number * number
-
-
-def fail_on_three(number):
-    if number == 3:
-        raise LedgerError("the disk is full")
-    return number
-
-
-def die_once(folder):
-    if not (folder / "again").exists():
-        (folder / "again").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return folder.name
-
-
-def die_over_three(number):
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def work_a_while(number):

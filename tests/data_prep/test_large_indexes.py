@@ -12,6 +12,7 @@ import pytest
 from drawn_segments import make_rows, options_for, write_index
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splitting import SplitRow, pack
 
 from benchmarks.drawn_index import write_index as draw_index
 from data_prep.arrow_dataset import iter_split
@@ -20,7 +21,7 @@ from data_prep.leakage import check_leakage
 from data_prep.pieces import cut_pieces
 from data_prep.segment_rows import row_schema
 from data_prep.segment_table import BATCH_ROWS, open_segments
-from data_prep.split_rows import SplitRow, SplitRows
+from data_prep.split_rows import SplitRows
 from data_prep.split_rule import SplitRule
 from data_prep.splits import plan_splits
 from driving.errors import DrivingError
@@ -92,7 +93,7 @@ def recordings(count: int) -> list[SplitRow]:
 
 
 def with_equal_hashes(rows: list[SplitRow]) -> SplitRows:
-    packed = SplitRows.pack(rows)
+    packed = pack(rows)
     return replace(packed, segment_hashes=packed.segment_hashes * 0, video_hashes=packed.video_hashes * 0)
 
 
@@ -107,7 +108,7 @@ def test_names_that_only_share_a_hash_are_no_leak():
 )
 def test_names_that_are_equal_are_found_among_equal_hashes(change, message):
     rows = recordings(20)
-    sides = plan_splits(SplitRows.pack(rows), SplitRule()).sides
+    sides = plan_splits(pack(rows), SplitRule()).sides
     other = next(place for place, side in enumerate(sides) if side != sides[0])
     rows[other] = rows[other]._replace(**change)
     packed = with_equal_hashes(rows)

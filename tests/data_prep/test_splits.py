@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splitting import SplitRow, pack
 
 from data_prep import leakage, splits
-from data_prep.split_rows import SplitRow, SplitRows
 from data_prep.split_rule import LEFT_OUT, SIDES, SplitPlan, SplitRule, hash_fraction
 from driving.errors import DrivingError
 
 
 def plan_splits(rows: list[SplitRow], rule: SplitRule) -> SplitPlan:
-    return splits.plan_splits(SplitRows.pack(rows), rule)
+    return splits.plan_splits(pack(rows), rule)
 
 
 def check_leakage(rows: list[SplitRow], plan: SplitPlan) -> None:
-    leakage.check_leakage(SplitRows.pack(rows), plan)
+    leakage.check_leakage(pack(rows), plan)
 
 
 def choose_rows(rows: list[SplitRow], num_rows: int, seed: int) -> list[int]:
-    return splits.choose_rows(SplitRows.pack(rows), num_rows, seed).tolist()
+    return splits.choose_rows(pack(rows), num_rows, seed).tolist()
 
 
 def row(group: str, second: float = 0, official: str = "", recording: str = "", video: str = "") -> SplitRow:

@@ -6,23 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from killed_jobs import die, die_once, die_over_three, fail_on_three, square
 
 from driving.errors import DrivingError, LedgerError
 from driving.executors import count_cores, run_jobs
-
-
-def square(number):
-    return number * number
-
-
-def fail_on_three(number):
-    if number == 3:
-        raise LedgerError("the disk is full")
-    return number
-
-
-def die(number):
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_one_worker_runs_here_and_in_order():
@@ -43,20 +30,6 @@ def test_a_forked_worker_knows_what_its_parent_holds():
 def test_an_error_of_a_job_reaches_the_caller_as_it_was():
     with pytest.raises(LedgerError, match="the disk is full"):
         list(run_jobs(fail_on_three, range(50), 2))
-
-
-def die_once(folder):
-    """Kill this process the first time that it is called on a folder."""
-    if not (folder / "again").exists():
-        (folder / "again").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return folder.name
-
-
-def die_over_three(number):
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def test_a_killed_worker_loses_nothing(tmp_path):

@@ -152,6 +152,20 @@ def small_dataset(tmp_path: Path) -> SmallDataset:
     return dataset
 
 
+@pytest.fixture
+def evaluate_options(small_dataset: SmallDataset, tmp_path: Path):
+    """A quick evaluation of the small dataset's model, without the runs that blind it."""
+    from evaluation.evaluate import EvaluateOptions
+
+    return EvaluateOptions(
+        model=str(small_dataset.model),
+        test_data=small_dataset.test_data,
+        output_dir=tmp_path / "results",
+        bootstrap=100,
+        controls="none",
+    )
+
+
 class SeeingEngine:
     """Answers what it is shown: speed from how fast the frames grow brighter, side from which half is brighter.
 

@@ -10,19 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from driving.errors import DrivingError, LedgerError
-from evaluation.evaluate import EvaluateOptions, run
+from evaluation.evaluate import run
 
 
 @pytest.fixture
-def evaluate(small_dataset, seeing_engine, tmp_path):
-    options = EvaluateOptions(
-        model=str(small_dataset.model),
-        test_data=small_dataset.test_data,
-        output_dir=tmp_path / "results",
-        bootstrap=100,
-        controls="none",
-    )
-    return lambda **changes: run(dataclasses.replace(options, **changes), lambda planned, asked: (seeing_engine(), {}))
+def evaluate(evaluate_options, seeing_engine):
+    def call(**changes):
+        return run(dataclasses.replace(evaluate_options, **changes), lambda planned, asked: (seeing_engine(), {}))
+
+    return call
 
 
 @pytest.fixture

@@ -69,16 +69,9 @@ def decoder(small_dataset, monkeypatch) -> Decoder:
 
 
 @pytest.fixture
-def evaluate(small_dataset, seeing_engine, tmp_path):
+def evaluate(evaluate_options, seeing_engine):
     def call(**changes):
-        options = EvaluateOptions(
-            model=str(small_dataset.model),
-            test_data=small_dataset.test_data,
-            output_dir=tmp_path / "results",
-            bootstrap=50,
-            controls="none",
-            frame_baseline=True,
-        )
+        options = dataclasses.replace(evaluate_options, frame_baseline=True)
         facts = {"model": {"num_parameters": 2_000_000, "model_type": "fake"}, "max_new_tokens": 99}
         return run(dataclasses.replace(options, **changes), lambda planned, asked: (seeing_engine(), facts))
 

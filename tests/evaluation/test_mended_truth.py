@@ -10,23 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from driving.errors import LedgerError
-from evaluation.evaluate import EvaluateOptions, run
+from evaluation.evaluate import run
 
 
 @pytest.fixture
-def evaluate(small_dataset, seeing_engine, tmp_path):
+def evaluate(evaluate_options, seeing_engine):
     """evaluate(**options) -> (metrics, how many were asked)."""
 
     def call(**changes):
         engine = seeing_engine()
-        options = EvaluateOptions(
-            model=str(small_dataset.model),
-            test_data=small_dataset.test_data,
-            output_dir=tmp_path / "results",
-            bootstrap=100,
-            controls="none",
-        )
-        metrics = run(dataclasses.replace(options, **changes), lambda planned, asked: (engine, {"max_new_tokens": 9}))
+        options = dataclasses.replace(evaluate_options, **changes)
+        metrics = run(options, lambda planned, asked: (engine, {"max_new_tokens": 9}))
         return metrics, engine.num_asked
 
     return call
