@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_prep.chunks import ROWS_PER_GROUP
 from data_prep.segment_labels import FUTURE_S
-from data_prep.segment_rows import row_schema
+from data_prep.segment_rows import open_row_writer, row_schema
 from data_prep.synthetic.clip import draw_metadata, draw_split, make_clip_id
 from driving.camera import CameraModel, format_camera
 from driving.ledger import dump_json
@@ -42,7 +41,7 @@ def write_index(folder: Path, num_rows: int) -> Path:
     path.parent.mkdir(parents=True)
     num_recordings = -(-num_rows // SEGMENTS)
     ids = sorted(make_clip_id(SEED, index) for index in range(num_recordings))
-    with pq.ParquetWriter(path, row_schema(), compression="zstd") as writer:
+    with path.open("wb") as file, open_row_writer(file) as writer:
         for start in range(0, num_recordings, BATCH):
             table = draw_rows(ids[start : start + BATCH], start)
             writer.write_table(table.slice(0, num_rows - start * SEGMENTS))
