@@ -44,6 +44,15 @@ def test_without_network_it_takes_no_time_to_say_that_a_model_is_not_here(listen
     assert time.monotonic() - started < 2
 
 
+def test_a_processor_that_is_not_here_is_not_asked_for_again_and_again(listen, tmp_path):
+    pytest.importorskip("torch")
+    from qwenvl.train.loading import load_processor
+
+    listen.close()
+    with pytest.raises(DrivingError, match=rf"{MAKER} is no folder here .* the hub cannot be reached"):
+        load_processor(MAKER, cache_dir=str(tmp_path))
+
+
 def test_a_hub_that_says_nothing_is_waited_for_once_and_shortly(listen, monkeypatch):
     monkeypatch.setattr(hub, "TIMEOUT_S", 0.2)
     with pytest.raises(DrivingError, match=r"the hub cannot be reached \(timed out\)"):

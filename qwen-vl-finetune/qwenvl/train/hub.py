@@ -15,8 +15,13 @@ from driving.errors import DrivingError
 TIMEOUT_S = 5.0
 
 
-def check_findable(name: str, commit: str = "", cache_dir: str | None = None) -> None:
+def check_findable(
+    name: str, commit: str = "", cache_dir: str | None = None, *, file_name: str = "config.json"
+) -> None:
     """Raise unless `name` is a folder here, in the hub's cache, or may be had from the hub.
+
+    Args:
+        file_name: that the cache must have.
 
     Raises:
         DrivingError: It is no folder, not in the cache, and no name at the hub or the hub cannot be reached.
@@ -27,7 +32,7 @@ def check_findable(name: str, commit: str = "", cache_dir: str | None = None) ->
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = try_to_load_from_cache(name, "config.json", cache_dir=cache_dir, revision=commit or "main")
+        cached = try_to_load_from_cache(name, file_name, cache_dir=cache_dir, revision=commit or "main")
     except HFValidationError as error:
         raise DrivingError(
             f"{name} is no folder here, and no name that a model at the hub can have; give a model folder or a hub name"

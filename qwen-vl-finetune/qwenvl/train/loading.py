@@ -12,6 +12,7 @@ from typing import Any
 
 from driving.errors import DrivingError
 from qwenvl.data.families import FAMILIES, check_config
+from qwenvl.train.hub import check_findable
 from qwenvl.train.quantised import (
     build_quantisation,
     check_quantised,
@@ -83,10 +84,11 @@ def load_processor(path: str | Path, cache_dir: str | None = None, commit: str =
         commit: of a hub model; "" takes the newest.
 
     Raises:
-        DrivingError: The processor cannot be read, or has no vocabulary.
+        DrivingError: The processor is neither here nor to be had, cannot be read, or has no vocabulary.
     """
     from transformers import AutoProcessor
 
+    check_findable(str(path), commit, cache_dir, file_name="tokenizer_config.json")
     if Path(path).is_dir():
         _check_vocabulary(Path(path))
     try:
