@@ -80,7 +80,8 @@ def estimate(prep: dict[str, Any], convert: dict[str, Any]) -> list[Estimate]:
     rows.append(
         Estimate(
             "segments, `--cut index`", NUM_SEGMENTS / rate / 3600, index_gb,
-            f"{NUM_SEGMENTS:,} / {rate:,} segments a second; x {rows_bytes:,} bytes a row",
+            f"{NUM_SEGMENTS:,} / {rate:,} segments a second, without the reading of 6 TB for their sums; "
+            f"x {rows_bytes:,} bytes a row",
         )
     )  # fmt: skip
     for stage, name, folder in (("dataset", "hf", "dataset"), ("training JSON and truth", "convert", "training")):

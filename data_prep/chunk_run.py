@@ -83,11 +83,11 @@ class ChunkWork:
         self, chunks: Iterable[tuple[FinishJob, Sequence[str]]], build_job: Callable[[str], CutJob]
     ) -> Iterator[CutJob | FinishJob]:
         for chunk, uncut in chunks:
-            if not uncut:
+            if uncut:
+                self._await_cuts(chunk, uncut)
+                yield from map(build_job, uncut)
+            else:
                 yield chunk
-            self._await_cuts(chunk, uncut)
-            for recording_id in uncut:
-                yield build_job(recording_id)
 
     def _await_cuts(self, chunk: FinishJob, uncut: Sequence[str]) -> None:
         self._num_left[chunk.name] = len(uncut)

@@ -131,7 +131,7 @@ def facts_path(output_dir: Path, name: str) -> Path:
     return output_dir / CHUNK_FOLDER / f"{name}.json"
 
 
-def finish_chunk(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]] | None = None) -> str:
+def finish_chunk(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]] | None = None) -> None:
     """Make one file of the parts of a chunk, and remove them.
 
     Killed anywhere, or done again while another worker (one whose driver was killed) does it, it comes to the same.
@@ -139,28 +139,23 @@ def finish_chunk(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]] | Non
     Args:
         made: by id, the parts of recordings that have no file.
 
-    Returns:
-        The chunk's name.
-
     Raises:
-        LedgerError: The disk is full.
+        LedgerError: The disk is full, or a part is damaged.
     """
     try:
         facts = _write_rows(job, made or {})
     except FileNotFoundError:
         if not facts_path(job.output_dir, job.name).exists():
             raise
-        return job.name  # the other one was first, and has removed the parts
+        return  # the other one was first, and has removed the parts
     write_json(facts_path(job.output_dir, job.name), asdict(facts), indent=None)
     for recording_id, _ in job.recordings:
         part_path(job.output_dir, recording_id).unlink(missing_ok=True)
     if job.has_archive:
         remove_waiting(job.output_dir, (recording_id for recording_id, _ in job.recordings))
-    return job.name
 
 
 def _write_rows(job: FinishJob, made: Mapping[str, tuple[Part, pa.Table]]) -> ChunkFacts:
-
     motion, groups = MotionTable(), []
     recordings: list[RecordingFacts] = []
     if job.has_archive:

@@ -20,8 +20,8 @@ from driving.executors import count_cores
 from driving.recording import RecordingRef
 from video_io import SCALER
 
-CHUNKS_PER_WORKER = 4
-FORMAT_VERSION = 5  # part of the plan: raise it when the same input gives other bytes
+CHUNKS_PER_WORKER = 4  # so that no worker waits long for the last one
+FORMAT_VERSION = 5  # part of the plan: raise it when the same input gives other rows or pixels
 
 
 def plan_output(options: SegmentOptions, source: str, fps: float) -> dict[str, Any]:
@@ -123,9 +123,9 @@ def cut_chunks(
 
 
 def _is_one_job(options: SegmentOptions, ref: RecordingRef, num_waiting: int) -> bool:
-    """Whether one worker makes all rows of a chunk, where each recording takes milliseconds and a file would double it.
+    """Whether one worker makes all rows of a chunk: beside no pixels, a file for each recording is half of the work.
 
-    So few chunks that some workers would wait for others are cut recording by recording.
+    Where there are too few chunks for all workers, or it is Ray's affair how many there are, it goes by recordings.
     """
     workers = options.workers or (count_cores() if options.executor == "local" else sys.maxsize)
     is_quick = options.cut == "index" and ref.source == "physical_ai"

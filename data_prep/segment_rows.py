@@ -20,6 +20,7 @@ from data_prep.segment_facts import FACTS
 from data_prep.segment_labels import SegmentLabels
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
 from driving.camera import format_camera
+from driving.errors import LedgerError
 from driving.ledger import Skip, dump_json, write_atomically
 from driving.motion_bins import mean_acceleration_mps2, mean_speed_mps, turn_deg
 from driving.recording import Recording
@@ -223,15 +224,14 @@ def part_path(output_dir: Path, recording_id: str) -> Path:
     return output_dir / PART_FOLDER / f"{recording_id}.arrow"
 
 
-def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> None:
+def write_part(output_dir: Path, part: Part, table: pa.Table) -> None:
     """Write a recording's part file; its presence says that all files of its segments are whole.
 
     Args:
-        table: its rows, by start_second; None where it gave none.
+        table: its rows, by start_second.
     """
     import pyarrow as pa
 
-    table = row_schema().empty_table() if table is None else table
     facts = {
         "skips": dump_json([json.loads(skip.to_json()) for skip in part.skips]),
         "fingerprint": part.fingerprint,
@@ -241,19 +241,26 @@ def write_part(output_dir: Path, part: Part, table: pa.Table | None = None) -> N
     }
     schema = row_schema().with_metadata(facts)
     # Not parquet: it lives until its chunk is done, and packing 19 rows takes ten times as long as writing them.
-    with (
-        write_atomically(part_path(output_dir, part.recording_id), is_durable=False) as file,  # see `find_part`
-        pa.ipc.new_stream(file, schema) as stream,
-    ):
+    with write_atomically(part_path(output_dir, part.recording_id)) as file, pa.ipc.new_stream(file, schema) as stream:
         stream.write_table(table.replace_schema_metadata(facts))
 
 
 def read_part(path: Path) -> tuple[Part, pa.Table]:
-    """Read a part file: what it says beside its rows, and the rows."""
+    """Read a part file: what it says beside its rows, and the rows.
+
+    Raises:
+        FileNotFoundError: There is none.
+        LedgerError: It is damaged.
+    """
     import pyarrow as pa
 
-    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        return _read_facts(path, stream.schema), stream.read_all().replace_schema_metadata()
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            return _read_facts(path, stream.schema), stream.read_all().replace_schema_metadata()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LedgerError(f"{path} is damaged ({error}); remove it, and run the same command again") from error
 
 
 def read_part_table(path: Path) -> pa.Table:

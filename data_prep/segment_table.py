@@ -7,7 +7,6 @@ open_segments(path) ──▶ SegmentTable ──iter_pieces(columns)──▶ A
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ import numpy as np
 from data_prep.chunks import CHUNK_FOLDER
 from data_prep.pieces import cut_pieces
 from driving.errors import SourceError
-from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_manifest
+from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_json, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,10 +188,7 @@ def _read_shape(index: Path) -> tuple[tuple[str, ...], int]:
 def _read_json_table(index: Path) -> pa.Table:
     import pyarrow as pa
 
-    try:
-        rows = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{index} is not JSON ({error}); make the segments again") from error
+    rows = read_json(index, "make the segments again", SourceError)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SourceError(f"{index} is not a list of segments; pass the segments.json of prepare_video_segments.py")
     try:

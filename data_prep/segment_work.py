@@ -1,8 +1,9 @@
-"""The unit of work: one recording, from its address to its segment files and its part file.
+"""The unit of work: one recording, from its address to its segment files and its part.
 
-    read ──▶ check the archive's sum ──▶ probe ──▶ plan ──▶ cut ──▶ part file, last
+    read ──▶ check the archive's sum ──▶ probe ──▶ plan ──▶ cut ──▶ part: rows and skips, in a file of its own, last
+                                                                    or, of rows alone, at once in its chunk's
 
-A recording that cannot be used leaves a part file with one ledger line and no video.
+A recording that cannot be used leaves a part with one ledger line and no video.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def give_up_recording(job: CutJob) -> CutCounts:
     """What is left of a recording over which worker after worker was killed: one ledger line, no video."""
     remove_videos(job, None)
     skip = Skip(job.ref.recording_id, "cut", f"it killed its worker {MAX_KILLS} times (out of memory?)")
-    write_part(job.output_dir, Part(job.ref.recording_id, [skip], job.fingerprint))
+    write_part(job.output_dir, Part(job.ref.recording_id, [skip], job.fingerprint), row_schema().empty_table())
     return CutCounts(job.ref.recording_id, 0)
 
 

@@ -1,8 +1,8 @@
 """Recordings -> segments: one-second clips, each with the motion of the second after it.
 
 source.plan ──▶ refs ──claim the folder──▶ a job each ──cut_recording (workers)──▶ metadata/recordings/<id>.arrow
-                                                                                         │ all of a chunk there
-metadata/chunks/<chunk>.parquet, <chunk>.json ◀──────────finish_chunk (workers)──────────┘
+                                               │ (rows alone: a chunk each)              │ all of a chunk there
+metadata/chunks/<chunk>.parquet, <chunk>.json ◀┴─────────finish_chunk (workers)──────────┘
                 │ all there                               (--cut scaled: and videos/<chunk>.zip)
 segments.parquet + segments.json + chunks.jsonl + skipped.jsonl     write_index; the manifest last
 """

@@ -93,13 +93,10 @@ def dump_json(value: Any, indent: int | None = None) -> str:
 
 
 @contextlib.contextmanager
-def write_atomically(path: Path, mode: str = "wb", *, is_durable: bool = True) -> Iterator[IO]:
+def write_atomically(path: Path, mode: str = "wb") -> Iterator[IO]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it into place.
 
     On any error the temporary file is removed and `path` is untouched.
-
-    Args:
-        is_durable: False where a file that the machine's sudden end cut short is recognised, and made again.
 
     Raises:
         LedgerError: The disk is full (with the path, and what to do), a file stands where the folder should, or
@@ -118,8 +115,7 @@ def write_atomically(path: Path, mode: str = "wb", *, is_durable: bool = True) -
             with open(part, mode, encoding=encoding) as handle:  # a plain file: who writes by name finds it in `name`
                 yield handle
                 handle.flush()
-                if is_durable:
-                    os.fsync(handle.fileno())
+                os.fsync(handle.fileno())
             os.chmod(part, 0o644)
             os.replace(part, path)
     except BaseException:

@@ -35,7 +35,7 @@ def run_tasks(
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise DrivingError("--executor ray needs the package ray; run `uv sync --extra scale`") from error
+        raise DrivingError("--executor ray needs the package ray; run `uv sync --inexact --extra scale`") from error
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(workers)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from killing import read_tree, run_killed_at_rename
 
-from data_prep import segment_jobs
-from data_prep.chunk_run import work_on
+from data_prep import segment_index, segment_jobs
+from data_prep.chunk_run import ChunkWork, give_up, work_on
 from data_prep.chunks import FinishJob
 from data_prep.segment_options import SegmentOptions
+from data_prep.segment_rows import read_part
+from data_prep.segment_work import CutCounts
 from data_prep.segments import run
 from data_prep.synthetic import constant_motion, write_dataset
-from driving.executors import run_jobs
+from driving.errors import LedgerError
+from driving.executors import RetriedJobs, run_jobs
 from driving.ledger import read_ledger
 
 NUM_SEGMENTS = 4  # of a recording of five seconds
@@ -63,6 +69,86 @@ def note_job(announced):
     return call
 
 
+def test_recordings_that_have_a_file_already_are_not_cut_again(monkeypatch, capsys):
+    cut()
+    whole = read_tree(Path("out"))
+    os.rename("out", "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_jobs, "_is_one_job", lambda *_: False)
+        assert run_killed_at_rename(cut, 2)  # after the plan and one part
+    cut()
+    assert "continuing: 1 of 5 recordings are done" in capsys.readouterr().out
+    assert read_tree(Path("out")) == whole
+
+
+def test_a_task_of_an_array_takes_chunks_too(monkeypatch):
+    cut()
+    whole = read_tree(Path("out"))
+    os.rename("out", "before")
+    answers = {"sbatch": "41\n", "squeue": ""}
+    monkeypatch.setattr(
+        "data_prep.executors.slurm.subprocess.run",
+        lambda words, **_: subprocess.CompletedProcess(words, 0, stdout=answers[words[0]], stderr=""),
+    )
+    cut(executor="slurm", workers=0)
+    monkeypatch.setattr("data_prep.segment_work.write_part", lambda *_: 1 / 0)
+    for share in ("0/2", "1/2", "index"):
+        cut(share=share)
+    assert read_tree(Path("out")) == whole
+
+
+@pytest.mark.slow
+def test_ray_takes_chunks_where_it_is_told_for_how_many_workers(monkeypatch):
+    pytest.importorskip("ray")
+    cut()
+    whole = read_tree(Path("out"))
+    os.rename("out", "before")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(segment_jobs, "RECORDINGS_PER_CHUNK", 0)
+    monkeypatch.setattr("data_prep.executors.ray_tasks.RetriedJobs", check_chunks)
+    cut(executor="ray", workers=2)
+    assert read_tree(Path("out")) == whole
+
+
+def check_chunks(jobs, give_up):
+    """The executor's own jobs, none of which may be a single recording."""
+
+    def each():
+        for job in jobs:
+            assert isinstance(job, FinishJob) and job.cuts
+            yield job
+
+    return RetriedJobs(each(), give_up)
+
+
+def test_a_part_with_a_hole_is_named():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_jobs, "_is_one_job", lambda *_: False)
+        patch.setattr("data_prep.chunk_run.finish_chunk", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cut()
+    path = sorted(Path("out/metadata/recordings").glob("*.arrow"))[0]
+    data = bytearray(path.read_bytes())
+    data[4096:-4096] = bytes(len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(LedgerError, match=r"\.arrow is damaged .* remove it, and run the same command again"):
+        read_part(path)
+
+
+def test_only_tracks_are_written_without_a_dictionary(monkeypatch):
+    for rows_of_an_index_by_chunk in (200_000, 0):
+        monkeypatch.setattr(segment_index, "MAX_FILE_ROWS", rows_of_an_index_by_chunk)
+        cut(f"out_{rows_of_an_index_by_chunk}")
+    for path in ("out_200000/metadata/segments.parquet", "out_0/metadata/chunks/chunk_0000.parquet"):
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        plain = {
+            column.path_in_schema.split(".")[0]
+            for column in map(group.column, range(group.num_columns))
+            if not column.has_dictionary_page and column.physical_type != "BOOLEAN"
+        }
+        assert plain == {"targets", "observed", "future_pose"}
+
+
 def test_killed_at_every_rename_it_ends_the_same():
     cut()
     whole = read_tree(Path("out"))
@@ -75,6 +161,20 @@ def test_killed_at_every_rename_it_ends_the_same():
         os.rename("out", f"killed_{num_killed}")
     # plan, rows and facts of each chunk; ledger, chunks.jsonl, json, motion, index, commands, manifest
     assert num_killed == 1 + 3 * 2 + 7
+
+
+def test_a_chunk_that_is_given_up_is_finished_once_its_recordings_are_cut_one_by_one():
+    cuts = tuple(SimpleNamespace(ref=SimpleNamespace(recording_id=name)) for name in "ab")
+    chunk = FinishJob("chunk_0000", [("a", ""), ("b", "")], Path("out"), "", "", cuts=cuts)
+    work = ChunkWork([(chunk, [])], lambda _: None)
+    assert next(work) is chunk
+    assert work.note(give_up(chunk)) == []
+    assert [next(work), next(work)] == list(cuts)
+    assert next(work, None) is None  # the list of chunks has come to its end
+    assert work.note([CutCounts("a", 4)]) == [CutCounts("a", 4)]
+    assert next(work, None) is None
+    work.note([CutCounts("b", 0)])
+    assert next(work) == replace(chunk, cuts=())
 
 
 def die_over_the_third(job):

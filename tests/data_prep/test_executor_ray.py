@@ -22,7 +22,9 @@ slow = pytest.mark.slow  # starting a cluster of two nodes takes half a minute
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DrivingError, match="--executor ray needs the package ray; run `uv sync --extra scale`"):
+    with pytest.raises(
+        DrivingError, match="--executor ray needs the package ray; run `uv sync --inexact --extra scale`"
+    ):
         list(run_tasks(abs, [1], workers=1))
 
 

@@ -19,6 +19,7 @@ STATE_FILES = (
 RESULT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt")
 # The run's papers, and what people edit by hand.
 NOT_RESULT = (MANIFEST_NAME, PLAN_NAME, PLAN_FACTS_NAME, "best.json", "generation_config.json")
+_TAKE_AGAIN = "take the file from the training run again"
 
 
 def copy_result(checkpoint: Path, output_dir: Path) -> None:
@@ -54,7 +55,7 @@ def read_groups(folder: str | Path) -> list[str]:
     path = Path(folder) / GROUPS_NAME
     if not path.exists():
         return []
-    groups = read_json(path, "take the file from the training run again")
+    groups = read_json(path, _TAKE_AGAIN)
     if not isinstance(groups, list):
-        raise DrivingError(f"{path} holds no list of recordings; take the file from the training run again")
+        raise DrivingError(f"{path} holds no list of recordings; {_TAKE_AGAIN}")
     return [str(group) for group in groups]
