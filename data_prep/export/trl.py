@@ -43,7 +43,7 @@ def write(job: ExportJob) -> list[str]:
 
 FORMAT = ExportFormat(
     '`load_dataset("parquet", data_files="train.parquet")` (datasets 4.7 or newer) gives `messages` for '
-    "`trl.SFTTrainer`. TRL 1.16 has no collator for videos: bring one that opens the `video` blocks, or it trains on "
-    "the text alone.",
+    "`trl.SFTTrainer`. TRL 1.16 takes rows without a column `images` for text and trains on the text alone: add one "
+    "of empty lists, and its `DataCollatorForVisionLanguageModeling` opens the `video` blocks.",
     write,
 )
