@@ -123,7 +123,7 @@ def cut_chunks(
 
 
 def _is_one_job(options: SegmentOptions, ref: RecordingRef, num_waiting: int) -> bool:
-    """Whether one worker makes all rows of a chunk: beside no pixels, a file for each recording is half of the work.
+    """Whether one worker makes all rows of a chunk: a file for each recording would be a quarter of the work.
 
     Where there are too few chunks for all workers, or it is Ray's affair how many there are, it goes by recordings.
     """

@@ -31,8 +31,8 @@ def make_environment(folder: Path, requirements: list[str]) -> Path:
     for command in commands:  # outside our checkout, whose pyproject.toml overrides versions
         done = subprocess.run(command, cwd=folder.parent, env=OUTSIDE, capture_output=True, text=True)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
-            pytest.skip(f"{requirements[0]} cannot be installed here: {lines[-1].strip()}")
+            reason = " ".join(done.stderr.split())  # uv breaks its lines where a name is long
+            pytest.skip(f"{requirements[0]} cannot be installed here: {reason[-300:]}")
     return python
 
 

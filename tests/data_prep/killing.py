@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -56,8 +57,15 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def count_group(group):
-    """Processes of a process group that still live."""
+def count_survivors(group: int, seconds: float = 20.0) -> int:
+    """Processes of a process group that still live `seconds` after its leader; Python's own helpers end last."""
+    deadline = time.monotonic() + seconds
+    while (count := _count_group(group)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return count
+
+
+def _count_group(group: int) -> int:
     count = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

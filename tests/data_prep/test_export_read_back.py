@@ -129,6 +129,6 @@ def test_lerobot_reads_labels_frames_and_splits(folder, environment):
     assert seen["chosen"] == [1, 5]
 
 
-def test_what_cannot_be_installed_is_skipped_with_uvs_last_word(environment):
+def test_what_cannot_be_installed_is_skipped_with_uvs_reason(environment):
     with pytest.raises(pytest.skip.Exception, match="any.whl cannot be installed here: .*[nN]ot found"):
         make_environment(environment, ["./absent-1.0-py3-none-any.whl"])

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cutting import FPS, HEIGHT, WIDTH, cut
-from killing import count_group, list_workers, read_tree
+from killing import count_survivors, list_workers, read_tree
 
 from data_prep.synthetic import write_dataset
 from data_prep.synthetic.draw import draw_motion
@@ -105,5 +105,5 @@ def test_twenty_random_kills_of_workers_and_driver_lose_and_duplicate_nothing(wh
     assert process.wait(timeout=300) == 0
     assert min(kills.values()) >= 3 and len(kills) == 2
     assert Path("log").read_text().count("what it had in work is tried again") >= 3  # kills that hit a recording
-    assert count_group(process.pid) == 0
+    assert count_survivors(process.pid) == 0
     assert read_tree(Path("out")) == whole
