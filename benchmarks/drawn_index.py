@@ -19,8 +19,8 @@ from data_prep.segment_labels import FUTURE_S
 from data_prep.segment_rows import open_row_writer, row_schema
 from data_prep.synthetic.clip import draw_metadata, draw_split, make_clip_id
 from driving.camera import CameraModel, format_camera
-from driving.ledger import dump_json
 from driving.motion_bins import mean_acceleration_mps2, mean_speed_mps, turn_deg
+from driving.whole_files import dump_json
 
 SEGMENTS = 19  # of a recording of 20 s: the last second has no next one
 FPS = 30

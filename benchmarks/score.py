@@ -90,7 +90,7 @@ def run_rounds(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def score_once(folder: Path, num_resamples: int) -> dict[str, float]:
     """Seconds of each part, of the whole, and of all threads."""
     from driving.answer_format import AnswerFormat
-    from driving.ledger import write_json
+    from driving.whole_files import write_json
     from evaluation.outputs import read_predictions
     from evaluation.scoring.answers import read_answers
     from evaluation.scoring.baselines import predict_baselines

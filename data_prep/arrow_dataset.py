@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.pieces import cut_pieces
-from driving.ledger import write_atomically, write_json
+from driving.whole_files import write_atomically, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 from driving.zip_errors import ZIP_ERRORS
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from data_prep.chunk_videos import pack_videos, point_into_archive, remove_waiti
 from data_prep.motion_table import MotionTable
 from data_prep.segment_rows import Part, open_row_writer, part_path, read_part, read_part_facts, row_schema, write_part
 from driving.errors import LedgerError
-from driving.ledger import Skip, dump_json, write_atomically, write_json
+from driving.ledger import Skip
 from driving.recording import RecordingRef
+from driving.whole_files import dump_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

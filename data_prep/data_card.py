@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.licences import read_licences
 from data_prep.provenance import describe_origin, hash_code
-from driving.ledger import dump_json, write_text
+from driving.whole_files import dump_json, write_text
 
 CARD_NAME = "README.md"
 # Licences whose identifier the Hub knows; any other is "other" with its name.

@@ -24,9 +24,10 @@ from data_prep.provenance import read_summary_origin
 from data_prep.relabel import build_relabel, hash_ego_motion
 from data_prep.segment_table import SegmentTable, open_segments
 from driving.errors import DrivingError
-from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, write_json, write_ledger
+from driving.ledger import LEDGER_NAME, check_bad_fraction, claim_output, write_ledger
 from driving.lineage import write_commands
 from driving.options import describe_options, format_command, parse_options
+from driving.whole_files import write_json
 
 if TYPE_CHECKING:
     from datasets import Features

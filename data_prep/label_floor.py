@@ -240,7 +240,7 @@ def _main(options: LabelFloorOptions) -> int:
         "prepare_huggingface_dataset.py --ego-history tells as many pairs again in every question, read and not written"
     )
     if options.json is not None:
-        from driving.ledger import write_text
+        from driving.whole_files import write_text
 
         values: list[dict[str, Any]] = [vars(row) for row in rows]
         write_text(options.json, json.dumps(values, indent=2) + "\n")

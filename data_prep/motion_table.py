@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.segment_rows import MOTION_COLUMNS
-from driving.ledger import write_json
 from driving.motion_bins import MOTION_BINS, SPEED_BINS, TURN_BINS, motion_bin, speed_bin, turn_bin
+from driving.whole_files import write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

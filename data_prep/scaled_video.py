@@ -18,8 +18,8 @@ import numpy as np
 from data_prep.segment_pixels import RESIZED
 from data_prep.segment_plan import Segment
 from driving.clock import US_PER_S
-from driving.ledger import write_atomically
 from driving.recording import VideoAddress
+from driving.whole_files import write_atomically
 from video_io import VideoEncoder, VideoInfo
 from video_io.decode import iter_scaled
 from video_io.decoders import PYAV

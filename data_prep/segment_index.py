@@ -17,7 +17,8 @@ from data_prep.chunk_videos import WAITING_FOLDER
 from data_prep.chunks import CHUNK_FOLDER, ROWS_PER_GROUP, ChunkReader, describe_chunk, facts_path, read_chunk_facts
 from data_prep.motion_table import TABLE_NAME, MotionTable
 from data_prep.segment_rows import PART_FOLDER, open_row_writer, seed_keys
-from driving.ledger import Skip, dump_json, write_atomically, write_text
+from driving.ledger import Skip
+from driving.whole_files import dump_json, write_atomically, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

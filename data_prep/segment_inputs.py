@@ -15,9 +15,9 @@ from data_prep.segment_places import find_frame_times
 from data_prep.segment_plan import highest_rate
 from data_prep.sources import SOURCES
 from driving.errors import DrivingError, SourceError
-from driving.ledger import dump_json
 from driving.recording import RecordingRef
 from driving.sampling import median_rate_hz
+from driving.whole_files import dump_json
 from video_io import probe_video
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from driving.ledger import write_atomically
 from driving.recording import VideoAddress
+from driving.whole_files import write_atomically
 from video_io import VideoEncoder, VideoInfo, check_copyable, copy_range
 from video_io.decode import iter_scaled
 from video_io.decoders import PYAV

@@ -21,9 +21,10 @@ from data_prep.segment_labels import SegmentLabels
 from data_prep.segment_plan import Segment, SegmentRules, is_of_segment
 from driving.camera import format_camera
 from driving.errors import LedgerError
-from driving.ledger import Skip, dump_json, write_atomically
+from driving.ledger import Skip
 from driving.motion_bins import mean_acceleration_mps2, mean_speed_mps, turn_deg
 from driving.recording import Recording
+from driving.whole_files import dump_json, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,8 @@ import numpy as np
 from data_prep.chunks import CHUNK_FOLDER
 from data_prep.pieces import cut_pieces
 from driving.errors import SourceError
-from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_json, read_manifest
+from driving.ledger import MANIFEST_NAME, PLAN_NAME, read_manifest
+from driving.whole_files import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -26,20 +26,12 @@ from data_prep.arrow_dataset import count_rows, decode_messages, iter_split, rea
 from data_prep.balance import AXES, BALANCE_NAME, NONE, plan_balance
 from data_prep.data_card import CARD_NAME, write_card
 from driving.errors import DrivingError
-from driving.ledger import (
-    MANIFEST_NAME,
-    PAPERS,
-    check_whole,
-    claim_output,
-    dump_json,
-    read_manifest,
-    write_atomically,
-    write_json,
-)
+from driving.ledger import MANIFEST_NAME, PAPERS, check_whole, claim_output, read_manifest
 from driving.lineage import write_commands
 from driving.option_values import number
 from driving.options import format_command, option, parse_options
 from driving.records import WEIGHT_KEY, check_record, conversations_from_messages
+from driving.whole_files import dump_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from driving.ledger import COMMANDS_NAME, write_json
+from driving.ledger import COMMANDS_NAME
+from driving.whole_files import write_json
 
 
 def read_commands(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from driving.answer_format import AnswerFormat
 from driving.ego_history import explain_other_track
 from driving.errors import DrivingError
-from driving.ledger import read_json
+from driving.whole_files import read_json
 from evaluation.checkpoint import GROUPS_NAME, Checkpoint
 from evaluation.scoring.truth import Truth
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import read_json
+from driving.whole_files import read_json
 
 GROUPS_NAME = "training_groups.json"
 PREPROCESSING_NAME = "preprocessing.json"

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from driving.errors import DrivingError, VideoError
-from driving.ledger import write_atomically
 from driving.records import record_name
 from driving.row_choice import choose_evenly
+from driving.whole_files import write_atomically
 from driving.zip_errors import ZIP_ERRORS
 from evaluation.scoring.frame_features import FEATURE_VERSION, measure_frames
 from evaluation.scoring.frame_motion import MAX_FRAME_ROWS, FrameMotion, FrameRows, predict_frame_motion

@@ -18,17 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from driving.errors import DrivingError
-from driving.ledger import (
-    LEDGER_NAME,
-    Output,
-    Skip,
-    check_bad_fraction,
-    dump_json,
-    read_ledger,
-    write_atomically,
-    write_json,
-    write_ledger,
-)
+from driving.ledger import LEDGER_NAME, Output, Skip, check_bad_fraction, read_ledger, write_ledger
+from driving.whole_files import dump_json, write_atomically, write_json
 from evaluation.asking.predict import PARTS_NAME
 from evaluation.asking.predictions import PLAIN, Prediction
 from evaluation.frame_baseline import CACHE_NAME, answer_from_frames

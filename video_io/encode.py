@@ -16,7 +16,7 @@ import numpy as np
 from av.video.frame import PictureType
 
 from driving.errors import VideoError
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 from video_io.scale import FrameScaler
 
 CRF = 18

@@ -246,7 +246,7 @@ def _run(argv: Sequence[str] | None) -> int:
     report = audit_recordings(options, show_progress=True)
     print(format_table(report.verdicts))
     if options.json is not None:
-        from driving.ledger import write_text
+        from driving.whole_files import write_text
 
         write_text(options.json, json.dumps(report.to_json(), indent=2) + "\n")
     num_failed = len(report.failed_checks)

@@ -15,7 +15,7 @@ from data_prep.download.patience import FetchError
 from data_prep.download.records import Records
 from data_prep.download.remote_zip import RemoteZip
 from data_prep.download.tables import Tables
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 
 READ_BYTES = 1 << 20
 

@@ -16,7 +16,7 @@ from data_prep.download.records import Records
 from data_prep.download.tables import Tables
 from data_prep.sources.physical_ai_extracted import CAMERA_FILE, CHUNK_FOLDER
 from driving.errors import SourceError
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 
 INDEX_NAME = "clip_index.parquet"
 OTHER_PLACE = "name another --output-dir, or move that folder away"

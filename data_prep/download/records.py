@@ -10,7 +10,7 @@ import json
 import threading
 from pathlib import Path
 
-from driving.ledger import dump_json
+from driving.whole_files import dump_json
 
 STATE = ".download"
 FETCHED_NAME = "fetched.jsonl"

@@ -15,7 +15,7 @@ from data_prep.download.hub import Hub, HubFile
 from data_prep.download.patience import FetchError
 from data_prep.download.ranges import stream_range
 from data_prep.download.records import STATE, Records
-from driving.ledger import explain_disk_full
+from driving.whole_files import explain_disk_full
 from driving.zip_errors import ZIP_ERRORS
 
 DIGEST_TRIES = 3

@@ -22,9 +22,9 @@ from typing import Any
 from data_prep.chunks import FinishJob
 from data_prep.segment_options import INDEX_SHARE, NOT_OF_THE_OUTPUT, SegmentOptions
 from driving.errors import DrivingError, LedgerError
-from driving.ledger import write_json, write_text
 from driving.options import format_flags
 from driving.recording import RecordingRef
+from driving.whole_files import write_json, write_text
 
 WORK_FOLDER = Path("metadata") / "work"
 DOOR = Path(__file__).resolve().parents[2] / "prepare_video_segments.py"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from driving.clock import US_PER_S
-from driving.ledger import write_atomically
 from driving.recording import VideoAddress
+from driving.whole_files import write_atomically
 
 
 def cut_out(record: dict[str, Any], archive: Path, fps: float, target: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from data_prep.export.media import Media
 from data_prep.export.rows import Record, Rows
 from data_prep.training_format import INDEX_KEYS
-from driving.ledger import dump_json, write_atomically
 from driving.records import conversations_from_messages, messages_from_record
+from driving.whole_files import dump_json, write_atomically
 
 
 @dataclass(frozen=True)

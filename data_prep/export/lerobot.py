@@ -29,8 +29,8 @@ from data_prep.export.lerobot_tables import (
 from data_prep.export.rows import Record, iter_samples
 from data_prep.export.running_statistics import RunningStatistics, describe_steps
 from data_prep.export.shards import count_shards, iter_shards
-from driving.ledger import write_atomically, write_json
 from driving.recording import VideoAddress
+from driving.whole_files import write_atomically, write_json
 
 TASK = "Predict the motion of the car in the next second."
 NUM_PICTURES = 100  # of so many episodes the first frame counts for the statistics of the pictures

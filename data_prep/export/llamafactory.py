@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_prep.export.job import ExportFormat, ExportJob, iter_placed, write_list
-from driving.ledger import write_json
+from driving.whole_files import write_json
 
 INFO_NAME = "dataset_info.json"
 COLUMNS = {"messages": "conversations", "system": "system", "videos": "videos"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_prep.export.cut_out import cut_out
 from data_prep.export.rows import Record, is_within, read_video
 from driving.errors import VideoError
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 
 KEEP, ABSOLUTE, COPY = "keep", "absolute", "copy"
 MEDIA = (KEEP, ABSOLUTE, COPY)

@@ -20,10 +20,11 @@ from data_prep.export.rows import Rows, open_rows, read_cut
 from data_prep.licences import check_may_be_passed_on, read_licences
 from data_prep.training_format import DATASET_NAME
 from driving.errors import DrivingError
-from driving.ledger import MANIFEST_NAME, claim_output, read_manifest, write_json
+from driving.ledger import MANIFEST_NAME, claim_output, read_manifest
 from driving.lineage import write_commands
 from driving.option_values import whole_number
 from driving.options import format_command, option, parse_options
+from driving.whole_files import write_json
 
 FORMAT_VERSION = 1  # part of the plan: raise it when the same input gives other bytes
 FORMATS: dict[str, ExportFormat] = {

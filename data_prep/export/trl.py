@@ -11,8 +11,8 @@ from itertools import islice
 from data_prep.arrow_dataset import encode_messages
 from data_prep.export.job import ExportFormat, ExportJob, iter_placed
 from data_prep.training_format import BATCH_ROWS
-from driving.ledger import write_atomically
 from driving.records import messages_from_record
+from driving.whole_files import write_atomically
 
 
 def write(job: ExportJob) -> list[str]:

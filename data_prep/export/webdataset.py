@@ -17,8 +17,8 @@ from data_prep.export.job import ExportFormat, ExportJob
 from data_prep.export.rows import Record, iter_samples
 from data_prep.export.shards import count_shards, iter_shards
 from data_prep.training_format import TRUTH_COLUMNS
-from driving.ledger import dump_json, write_atomically
 from driving.records import WEIGHT_KEY
+from driving.whole_files import dump_json, write_atomically
 
 
 def write(job: ExportJob) -> list[str]:

@@ -27,7 +27,8 @@ from data_prep.synthetic.layout import (
 from data_prep.synthetic.motion import Motion
 from driving.errors import DrivingError
 from driving.executors import run_jobs
-from driving.ledger import claim_output, list_entries, write_atomically
+from driving.ledger import claim_output, list_entries
+from driving.whole_files import write_atomically
 
 FORMAT_VERSION = 2  # raise when the bytes of the same plan change
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from data_prep.synthetic.camera import CAMERA_FORWARD_M, CAMERA_HEIGHT_M, CAMERA_QUATERNION, Camera
 from data_prep.synthetic.clip import CAMERA_NAME, ClipPlan, draw_metadata
-from driving.ledger import write_atomically, write_text
+from driving.whole_files import write_atomically, write_text
 
 LAYOUTS = ("hub", "extracted")
 PRESENCE_FILES = ("feature_presence", "sensor_presence")

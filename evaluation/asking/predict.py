@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import Skip, dump_json, write_text
+from driving.ledger import Skip
 from driving.records import check_record, record_name
+from driving.whole_files import dump_json, write_text
 from evaluation.asking.engine import Engine
 from evaluation.asking.predictions import Clock, Job, Prediction, Record, answer_batch
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import write_json, write_text
 from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
+from driving.whole_files import write_json, write_text
 from evaluation.comparing.comparison import COMPARED, HEADLINES, compare, pair_rows
 from evaluation.scoring.row_scores import RowScores, read_row_scores
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from driving.errors import DrivingError
-from driving.ledger import write_text
 from driving.records import record_name
+from driving.whole_files import write_text
 from evaluation.asking.predictions import Prediction
 from evaluation.planning import Run
 from evaluation.report.baselines import render_baselines

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from driving.errors import DrivingError
-from driving.ledger import write_atomically
+from driving.whole_files import write_atomically
 from evaluation.scoring.answers import Answers, channel_columns
 from evaluation.scoring.score import Columns
 from evaluation.scoring.strata import assign_strata

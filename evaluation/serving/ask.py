@@ -53,7 +53,7 @@ def run(options: AskOptions) -> list[str]:
     Raises:
         DrivingError: A clip cannot be read, or the server does not answer as it should.
     """
-    from driving.ledger import write_json
+    from driving.whole_files import write_json
 
     if options.save_request and len(options.clips) > 1:
         raise DrivingError(f"--save-request holds one request, and {len(options.clips)} clips are named; name one")

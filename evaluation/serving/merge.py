@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import Output, claim_output, list_entries, read_json, write_json
+from driving.ledger import Output, claim_output, list_entries
 from driving.option_values import parse_device
 from driving.options import option, parse_options
+from driving.whole_files import read_json, write_json
 from evaluation.checkpoint import PREPROCESSING_NAME
 
 PARITY_NAME, MERGE_NAME = "parity.json", "merge.json"

@@ -81,7 +81,7 @@ def run(options: VllmOptions) -> Serving:
     Raises:
         DrivingError: The checkpoint cannot be served so; the message says what to do.
     """
-    from driving.ledger import write_text
+    from driving.whole_files import write_text
 
     serving = plan_serving(options)
     if serving.template:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driving.errors import RecordError
-from driving.ledger import write_json
 from driving.option_values import parse_count, whole_number
 from driving.options import option, parse_options
+from driving.whole_files import write_json
 from evaluation.text.rows import MAX_CHARACTERS, STATES
 from evaluation.versions import read_versions
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from driving.answer_format import AnswerFormat
 from driving.camera import CameraModel
 from driving.errors import DrivingError
-from driving.ledger import PLAN_NAME, claim_output, dump_json, remove_halves, write_atomically
+from driving.ledger import PLAN_NAME, claim_output
 from driving.option_values import number, parse_auto_tokens, parse_count, parse_device, whole_number
 from driving.options import option, parse_options
 from driving.recording import VideoAddress
+from driving.whole_files import dump_json, remove_halves, write_atomically
 from evaluation.asking.predict import PARTS_NAME
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ def run(options: CheckDatasetOptions) -> int:
     Raises:
         DrivingError: The dataset cannot be read, or cannot be trained on.
     """
-    from driving.ledger import write_json, write_text
+    from driving.whole_files import write_json, write_text
     from qwenvl.data import parse_dataset_use
     from qwenvl.data.inspection import find_refusals
     from qwenvl.data.inspection_page import format_page

@@ -84,18 +84,12 @@ def test_trl_reads_every_turn_and_every_frame(folder, tiny_model, environment):
     assert all(row["supervised"] == row["text"] for row in told)  # as TRL does where it is told nothing
 
 
-def test_llamafactory_reads_every_turn_and_every_frame_and_learns_the_answers(folder, tiny_model, environment):
-    python = make_environment(environment, LLAMAFACTORY)
-    output = export(folder, "llamafactory", media="copy")
-    seen = run_reader(python, "llamafactory_reader.py", output, tiny_model)
-    check_chats(folder, seen)
-    check_answers_are_supervised(folder, seen)
-
-
-def test_swift_reads_every_turn_and_every_frame_and_learns_the_answers(folder, tiny_model, environment):
-    python = make_environment(environment, SWIFT)
-    output = export(folder, "swift", media="copy")
-    seen = run_reader(python, "swift_reader.py", output, tiny_model)
+@pytest.mark.parametrize(("form", "requirements"), [("llamafactory", LLAMAFACTORY), ("swift", SWIFT)])
+def test_trainers_read_every_turn_and_every_frame_and_learn_the_answers(
+    folder, tiny_model, environment, form, requirements
+):
+    python = make_environment(environment, requirements)
+    seen = run_reader(python, f"{form}_reader.py", export(folder, form, media="copy"), tiny_model)
     check_chats(folder, seen)
     check_answers_are_supervised(folder, seen)
 

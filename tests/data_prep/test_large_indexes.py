@@ -25,7 +25,7 @@ from data_prep.split_rows import SplitRows
 from data_prep.split_rule import SplitRule
 from data_prep.splits import plan_splits
 from driving.errors import DrivingError
-from driving.ledger import write_json
+from driving.whole_files import write_json
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,8 @@ import pytest
 from driving import completeness
 from driving.completeness import find_damage, measure_files
 from driving.errors import LedgerError
-from driving.ledger import check_whole, claim_output, read_ledger, write_text
+from driving.ledger import check_whole, claim_output, read_ledger
+from driving.whole_files import write_text
 
 PLAN = {"tool": "cut", "fps": 30}
 

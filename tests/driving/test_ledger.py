@@ -11,19 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from driving import ledger
+from driving import whole_files
 from driving.errors import LedgerError
-from driving.ledger import (
-    Skip,
-    check_bad_fraction,
-    claim_output,
-    dump_json,
-    read_ledger,
-    write_atomically,
-    write_json,
-    write_ledger,
-    write_text,
-)
+from driving.ledger import Skip, check_bad_fraction, claim_output, read_ledger, write_ledger
+from driving.whole_files import dump_json, write_atomically, write_json, write_text
 
 PLAN = {"tool": "cut", "fps": 30, "sizes": [1, 2]}
 
@@ -224,7 +215,7 @@ def test_a_full_disk_says_where_and_leaves_no_rest(tmp_path, monkeypatch, number
     def fail(_):
         raise OSError(number, "no space")
 
-    monkeypatch.setattr(ledger.os, "fsync", fail)
+    monkeypatch.setattr(whole_files.os, "fsync", fail)
     with pytest.raises(LedgerError, match="the disk is full while writing .*a.txt; make room and run the same command"):
         write_text(tmp_path / "a.txt", "x")
     assert list(tmp_path.iterdir()) == []
@@ -253,7 +244,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
 @pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/there_is_none"])
 def test_nothing_in_dev_is_replaced_by_a_file(name):
     with pytest.raises(LedgerError, match="is no file but a device"):
-        ledger.check_replaceable(Path(name))  # not written: root's test run would pay for a mistake
+        whole_files.check_replaceable(Path(name))  # not written: root's test run would pay for a mistake
 
 
 def test_a_disk_that_is_really_full_is_named(tmp_path):
@@ -261,7 +252,7 @@ def test_a_disk_that_is_really_full_is_named(tmp_path):
         pytest.skip("no /dev/full here")
     with (
         pytest.raises(LedgerError, match="the disk is full while writing"),
-        ledger.explain_disk_full(tmp_path / "a"),
+        whole_files.explain_disk_full(tmp_path / "a"),
         open("/dev/full", "w") as handle,
     ):
         handle.write("x")
@@ -271,7 +262,7 @@ def test_another_os_error_keeps_its_name(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "input/output error")
 
-    monkeypatch.setattr(ledger.os, "fsync", fail)
+    monkeypatch.setattr(whole_files.os, "fsync", fail)
     with pytest.raises(OSError, match="input/output error"):
         write_text(tmp_path / "a.txt", "x")
 

@@ -64,7 +64,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("driving.ledger.os.fsync", fail)
+    monkeypatch.setattr("driving.whole_files.os.fsync", fail)
     with pytest.raises(LedgerError, match=r"the disk is full while writing .*a\.mp4"):
         write_video(tmp_path / "a.mp4", noise(2), 30)
     assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from driving.errors import VideoError
-from driving.ledger import write_atomically
 from driving.recording import VideoAddress
+from driving.whole_files import write_atomically
 from video_io import check_copyable, copy_range, decode_frames, probe_video
 
 OPEN_GROUPS = {"bf": "3", "b_adapt": "0", "x264-params": "open-gop=1:keyint=12:min-keyint=1"}

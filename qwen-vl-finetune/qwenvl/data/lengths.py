@@ -22,8 +22,9 @@ import numpy as np
 
 from driving.errors import DrivingError, VideoError
 from driving.executors import run_jobs
-from driving.ledger import Skip, write_atomically
+from driving.ledger import Skip
 from driving.records import record_name
+from driving.whole_files import write_atomically
 from qwenvl.data.clips import Record, plan_clips, plan_images
 from qwenvl.data.dataset import DrivingDataset, explain_too_long, tokenize_record
 from qwenvl.data.identity import hash_row, hash_text, identify_files, identify_media, identify_rendering

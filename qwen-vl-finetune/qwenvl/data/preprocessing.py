@@ -14,7 +14,7 @@ from typing import Any
 
 from driving.errors import DrivingError
 from driving.frame_size import FRAME_PIXELS, PATCH_FACTOR_PX
-from driving.ledger import write_json
+from driving.whole_files import write_json
 
 FILE_NAME = "preprocessing.json"
 GREY = 128  # of every pixel that a blind model is shown

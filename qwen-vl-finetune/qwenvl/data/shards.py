@@ -23,8 +23,8 @@ from typing import IO, Any
 import numpy as np
 
 from driving.errors import DrivingError, LedgerError
-from driving.ledger import write_atomically, write_json
 from driving.records import media_paths
+from driving.whole_files import write_atomically, write_json
 from qwenvl.data.clips import Record, find_media, read_clips, read_images
 from qwenvl.data.dataset import tokenize_record
 from qwenvl.data.decode_guard import DecodeHangError

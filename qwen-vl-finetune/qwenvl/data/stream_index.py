@@ -24,8 +24,8 @@ import numpy as np
 
 from driving.errors import RecordError
 from driving.executors import count_cores, run_jobs
-from driving.ledger import write_atomically, write_json
 from driving.records import WEIGHT_KEY
+from driving.whole_files import write_atomically, write_json
 from qwenvl.data.identity import hash_text
 from qwenvl.data.lengths import SHOW_AFTER_S, cache_folder
 from qwenvl.data.stream_rows import Record, iter_rows, read_row

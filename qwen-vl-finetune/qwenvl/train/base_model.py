@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driving.errors import DrivingError
-from driving.ledger import write_json
+from driving.whole_files import write_json
 from qwenvl.train.hub import check_findable
 
 BASE_NAME = "base.json"

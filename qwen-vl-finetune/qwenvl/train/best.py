@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from driving.ledger import dump_json, write_json, write_text
+from driving.whole_files import dump_json, write_json, write_text
 from qwenvl.train import checkpoints
 from qwenvl.train.answer_scores import EVAL_METRICS
 from qwenvl.train.progress import replace_nonfinite

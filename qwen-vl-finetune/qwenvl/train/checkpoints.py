@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from driving.errors import DrivingError
-from driving.ledger import PLAN_NAME, write_json
+from driving.ledger import PLAN_NAME
+from driving.whole_files import write_json
 from qwenvl.data.preprocessing import Preprocessing
 from qwenvl.train.base_model import BaseModel, check_base
 

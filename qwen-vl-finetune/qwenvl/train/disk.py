@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from driving.errors import LedgerError
-from driving.ledger import explain_disk_full
+from driving.whole_files import explain_disk_full
 
 # safetensors passes the system's words on; torch only says that its zip writer could not write.
 FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "inline_container.cc", "iostream error")

@@ -13,9 +13,10 @@ import numpy as np
 import transformers
 
 from driving.errors import DrivingError
-from driving.ledger import MIN_BAD_TO_FAIL, Skip, write_json
+from driving.ledger import MIN_BAD_TO_FAIL, Skip
 from driving.mirror import mirror_record
 from driving.records import record_name
+from driving.whole_files import write_json
 from qwenvl.data import parse_dataset_use
 from qwenvl.data.clips import read_clips
 from qwenvl.data.dataset import BadSample, DrivingDataset

@@ -18,7 +18,7 @@ import transformers
 from tqdm import tqdm
 from transformers.trainer_callback import ProgressCallback
 
-from driving.ledger import dump_json, write_text
+from driving.whole_files import dump_json, write_text
 
 LOG_NAME = "training_log.jsonl"
 LINES_A_HEADER = 20

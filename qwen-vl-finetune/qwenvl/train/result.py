@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from driving.errors import DrivingError
-from driving.ledger import LEDGER_NAME, MANIFEST_NAME, PLAN_NAME, read_json, write_atomically
+from driving.ledger import LEDGER_NAME, MANIFEST_NAME, PLAN_NAME
+from driving.whole_files import read_json, write_atomically
 from qwenvl.train.checkpoints import GROUPS_NAME, MARKER_NAME
 from qwenvl.train.plan_report import PLAN_FACTS_NAME
 
